@@ -1,0 +1,66 @@
+# Everything a person types: `make demo`, `make test`. `make help` lists the rest.
+SHELL := /bin/bash -o pipefail
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= runs/demo
+SEED ?= 0
+
+.PHONY: help setup demo test lint format config figures debian-packages bench-demo bench-nuclei clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+setup: $(VENV)/.runtime  ## install what the loop needs into .venv
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "error: segloop needs Python 3.11 or newer; try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { rm -rf $(VENV); echo "error: no virtual environment; on Debian: apt install python3-venv"; exit 1; }
+
+$(VENV)/.runtime: envs/requirements.txt pyproject.toml | $(VENV)/bin/python
+	@echo "installing into $(VENV) (a few minutes and 6 GB the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(VENV)/.development: envs/requirements-dev.txt $(VENV)/.runtime
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-dev.txt
+	@touch $@
+
+demo: $(VENV)/.runtime  ## collect masks on generated scenes: seed model and two iterations, about ten minutes
+	$(BIN)/segloop run --configfile config/demo.yaml --directory $(RUN) --report -- --config seed=$(SEED)
+
+test: $(VENV)/.development debian-packages  ## run every test that can run on this machine
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+debian-packages:
+	@bash tests/install_debian_packages.sh
+
+lint: $(VENV)/.development  ## check format, style, types and rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint --configfile config/demo.yaml
+
+format: $(VENV)/.development  ## lay out Python files and rules
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/snakefmt Snakefile rules
+
+config: $(VENV)/.runtime  ## generate config/default.yaml, config/schema.json and the table of config/README.md
+	$(BIN)/python -m segloop.config
+
+figures: $(VENV)/.runtime  ## draw the pictures of docs/
+	$(BIN)/python -m segloop.reporting.diagrams docs
+
+bench-demo: $(VENV)/.runtime  ## the demo with control and upper bound for three seeds; table in docs/benchmarks/
+	$(BIN)/python benchmarks/demo.py
+
+bench-nuclei: $(VENV)/.runtime  ## the loop on real nuclei (DATA=folder): per_mask beside thesis
+	$(BIN)/python benchmarks/nuclei.py --data $(DATA)
+
+clean:  ## remove the demo's results; answers of people are elsewhere and stay
+	rm -rf $(RUN)/results $(RUN)/resources $(RUN)/report.html

@@ -1,0 +1,34 @@
+# Annotate: questions about a few masks of each cluster, answers, verdicts about all.
+#
+# Needs: results/iter_{iteration}/{tree,index}.zarr, and who answers: the pool's truth (oracle.smk) or people (people.smk).
+# Gives: results/iter_{iteration}/{answers,verdicts}.parquet, and truth_match.parquet where the pool's truth is known.
+
+
+if CONFIG.pool.truth:
+
+    rule match_truth:
+        """Match each indexed prediction with the hidden truth of its image."""
+        input:
+            index="results/iter_{iteration}/index.zarr",
+            predictions=predictions_of,
+            truth="resources/pool/truth.json",
+        output:
+            truth_match="results/iter_{iteration}/truth_match.parquet",
+        log:
+            "logs/match_truth/{iteration}.log",
+        benchmark:
+            "benchmarks/match_truth/{iteration}.tsv"
+        conda:
+            "../envs/segloop.yaml"
+        threads: CONFIG.annotation.workers
+        resources:
+            mem_mb=4000,
+            runtime=60,
+        params:
+            t_iou=CONFIG.annotation.t_iou,
+            workers=CONFIG.annotation.workers,
+        script:
+            "../scripts/match_truth.py"
+
+
+include: f"annotate_{CONFIG.annotation.annotator}.smk"

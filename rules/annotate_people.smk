@@ -1,0 +1,32 @@
+# People answer: their answers are an input of the loop and lie where no rule writes.
+#
+# Needs: results/iter_{iteration}/{tree,index}.zarr, {answers_root}/iter_{iteration}/{answers.jsonl,complete.json}.
+#        While complete.json is missing, the plan ends at tree.zarr (see `all`).
+# Gives: results/iter_{iteration}/{answers,verdicts}.parquet.
+
+
+rule annotate_people:
+    """Replay people's answers through the policy that asked the questions, and judge every prediction."""
+    input:
+        tree="results/iter_{iteration}/tree.zarr",
+        index="results/iter_{iteration}/index.zarr",
+        recorded=CONFIG.annotation.answers_root + "/iter_{iteration}/answers.jsonl",
+        complete=CONFIG.annotation.answers_root + "/iter_{iteration}/complete.json",
+    output:
+        answers="results/iter_{iteration}/answers.parquet",
+        verdicts="results/iter_{iteration}/verdicts.parquet",
+    log:
+        "logs/annotate_people/{iteration}.log",
+    benchmark:
+        "benchmarks/annotate_people/{iteration}.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        annotation=section("annotation"),
+        iteration=iteration_of,
+        seed=CONFIG.seed,
+    script:
+        "../scripts/annotate_people.py"

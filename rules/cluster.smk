@@ -1,0 +1,73 @@
+# Cluster: one tree over all predictions of an iteration that nobody has judged yet.
+#
+# Needs: results/iter_{iteration}/index.zarr and the prediction shards (embeddings).
+# Gives: results/iter_{iteration}/tree.zarr; its nodes are contiguous ranges of the order of its leaves.
+
+
+rule partition_predictions:
+    """Sort the embeddings by partition: a category, or a part of one that is too large for an exact tree."""
+    input:
+        index="results/iter_{iteration}/index.zarr",
+        predictions=predictions_of,
+    output:
+        partitions=directory("results/iter_{iteration}/partitions.zarr"),
+    log:
+        "logs/partition_predictions/{iteration}.log",
+    benchmark:
+        "benchmarks/partition_predictions/{iteration}.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    threads: CONFIG.clustering.threads
+    resources:
+        mem_mb=4000,
+        runtime=4 * 60,
+    params:
+        clustering=section("clustering"),
+        seed=CONFIG.seed,
+    script:
+        "../scripts/partition_predictions.py"
+
+
+rule link_partitions:
+    """Build the trees of one batch of partitions; each job finds its own partitions at run time."""
+    input:
+        partitions="results/iter_{iteration}/partitions.zarr",
+    output:
+        links=directory("results/iter_{iteration}/links/{batch}.zarr"),
+    log:
+        "logs/link_partitions/{iteration}/{batch}.log",
+    benchmark:
+        "benchmarks/link_partitions/{iteration}/{batch}.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    threads: CONFIG.clustering.threads
+    resources:
+        mem_mb=link_memory,
+        runtime=4 * 60,
+    params:
+        clustering=section("clustering"),
+    script:
+        "../scripts/link_partitions.py"
+
+
+rule join_trees:
+    """Join the trees of all partitions below a top tree."""
+    input:
+        partitions="results/iter_{iteration}/partitions.zarr",
+        links=links_of,
+    output:
+        tree=directory("results/iter_{iteration}/tree.zarr"),
+    log:
+        "logs/join_trees/{iteration}.log",
+    benchmark:
+        "benchmarks/join_trees/{iteration}.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    threads: CONFIG.clustering.threads
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        clustering=section("clustering"),
+    script:
+        "../scripts/join_trees.py"

@@ -1,0 +1,122 @@
+# Collect, merge and summarise: accepted masks become training data, each iteration becomes one row of the table.
+#
+# Needs: results/iter_{iteration}/{index.zarr,verdicts.parquet,answers.parquet}, prediction shards, evaluation.json.
+# Gives: results/iter_{iteration}/{collected,training_set,summary}.json, results/{summary,run}.json.
+
+
+rule collect_masks:
+    """Write the accepted masks as a COCO file whose annotations say where they come from."""
+    input:
+        index="results/iter_{iteration}/index.zarr",
+        predictions=predictions_of,
+        verdicts="results/iter_{iteration}/verdicts.parquet",
+        answers="results/iter_{iteration}/answers.parquet",
+        shards=rules.shard_pool.output.shards,
+        seed_set="resources/seed/train.json",
+    output:
+        collected="results/iter_{iteration}/collected.json",
+    log:
+        "logs/collect_masks/{iteration}.log",
+    benchmark:
+        "benchmarks/collect_masks/{iteration}.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    script:
+        "../scripts/collect_masks.py"
+
+
+rule merge_training_set:
+    """Join the seed set, everything collected so far, and the regions to ignore."""
+    input:
+        seed_set="resources/seed/train.json",
+        collected=of_iterations_so_far("results/iter_{iteration}/collected.json"),
+        predictions=predictions_of,
+        verdicts=if_asked("results/iter_{iteration}/verdicts.parquet"),
+        answers=if_asked("results/iter_{iteration}/answers.parquet"),
+    output:
+        training_set="results/iter_{iteration}/training_set.json",
+    log:
+        "logs/merge_training_set/{iteration}.log",
+    benchmark:
+        "benchmarks/merge_training_set/{iteration}.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        ignore_unaccepted=CONFIG.training.ignore_unaccepted,
+    script:
+        "../scripts/merge_training_set.py"
+
+
+checkpoint summarise_iteration:
+    """Write one row of the table: questions, masks, precision, average precision, cost.
+
+    A checkpoint, because a stop rule reads it to decide whether there is a next iteration.
+    """
+    input:
+        evaluation="results/iter_{iteration}/evaluation.json",
+        model="results/iter_{iteration}/model",
+        index=if_asked("results/iter_{iteration}/index.zarr"),
+        answers=if_asked("results/iter_{iteration}/answers.parquet"),
+        verdicts=if_asked("results/iter_{iteration}/verdicts.parquet"),
+        truth_match=if_truth("results/iter_{iteration}/truth_match.parquet"),
+        truth=if_truth("resources/pool/truth.json"),
+        collected=of_iterations_so_far("results/iter_{iteration}/collected.json"),
+    output:
+        summary="results/iter_{iteration}/summary.json",
+    log:
+        "logs/summarise_iteration/{iteration}.log",
+    benchmark:
+        "benchmarks/summarise_iteration/{iteration}.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    params:
+        annotation=section("annotation"),
+        gpu_benchmarks=gpu_benchmarks,
+    script:
+        "../scripts/summarise_iteration.py"
+
+
+rule summarise_run:
+    """Join the rows of all iterations, the control and the upper bound."""
+    input:
+        summaries=iteration_summaries,
+        control=control_evaluations,
+        upper_bound=upper_bound_evaluation,
+    output:
+        summary="results/summary.json",
+    log:
+        "logs/summarise_run.log",
+    benchmark:
+        "benchmarks/summarise_run.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    params:
+        loop=section("loop"),
+    script:
+        "../scripts/summarise_run.py"
+
+
+rule record_run:
+    """Write the merged configuration, the installed software and the git revision beside the results."""
+    input:
+        "results/summary.json",
+    output:
+        run="results/run.json",
+        configuration="results/config.yaml",
+        lock="results/requirements.lock",
+    log:
+        "logs/record_run.log",
+    benchmark:
+        "benchmarks/record_run.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    params:
+        config=CONFIG.model_dump(mode="json"),
+    script:
+        "../scripts/record_run.py"

@@ -1,0 +1,240 @@
+# Functions that rules use: three to five lines each, calling the tested package.
+import sys
+from functools import cache
+from pathlib import Path
+
+sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+
+from segloop.collection.summary import stop_reason
+from segloop.config import load
+from segloop.files import fingerprint, read_json
+from segloop.runs import RunClaim, asking
+
+CONFIG = load(config)
+SHARDS = range(CONFIG.pool.shards)
+BATCHES = range(CONFIG.clustering.batches)
+
+# Held until this process ends; the rules run only once it is.
+RUN_CLAIM = RunClaim(Path.cwd()) if workflow.is_main_process else None
+
+
+def section(name):
+    """Return one section of the configuration as plain values, for `params`."""
+    value = getattr(CONFIG, name)
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def demo_data(wildcards):
+    """Generated data is an input; everybody else's data is a parameter with a fingerprint (contract 8)."""
+    return ["data/demo/complete.json"] if CONFIG.demo_data else []
+
+
+def native(*paths):
+    """Return what changes when native data changes; nothing for generated data, which is an input."""
+    if CONFIG.demo_data:
+        return None
+    return [fingerprint(Path(CONFIG.data_root) / path) for path in paths if path]
+
+
+def shard_files(pattern, iteration):
+    """Return one path a shard; `pattern` holds {iteration} and {shard}."""
+    return expand(pattern, iteration=iteration, shard=SHARDS)
+
+
+def predictions_of(wildcards):
+    """Return the prediction shards of an iteration; iteration 0 predicts nothing."""
+    iteration = int(wildcards.iteration)
+    return (
+        shard_files("results/iter_{iteration}/predictions/{shard}.zarr", iteration)
+        if iteration
+        else []
+    )
+
+
+def earlier_predictions(wildcards):
+    """Return the prediction shards of all earlier iterations, iteration by iteration."""
+    return shard_files(
+        "results/iter_{iteration}/predictions/{shard}.zarr",
+        range(1, int(wildcards.iteration)),
+    )
+
+
+def of_earlier_iterations(pattern):
+    """Return an input function: `pattern` for the iterations before this one that asked questions."""
+    return lambda wildcards: expand(
+        pattern, iteration=range(1, int(wildcards.iteration))
+    )
+
+
+def of_iterations_so_far(pattern):
+    """Return an input function: `pattern` for the iterations up to this one that asked questions."""
+    return lambda wildcards: expand(
+        pattern, iteration=range(1, int(wildcards.iteration) + 1)
+    )
+
+
+def if_asked(*paths):
+    """Return an input function: nothing for iteration 0, which asks no questions."""
+    return lambda wildcards: (
+        expand(paths, iteration=wildcards.iteration) if int(wildcards.iteration) else []
+    )
+
+
+def previous_model(prefix="results"):
+    """Return an input function: the model that training starts from, if it starts from one."""
+    return lambda wildcards: model_before(int(wildcards.iteration), prefix)
+
+
+def model_before(iteration, prefix):
+    """Return the model of the iteration before; iteration 0 and training from scratch have none."""
+    if iteration == 0 or CONFIG.training.initialise == "scratch":
+        return []
+    return (
+        f"results/iter_0/model"
+        if iteration == 1
+        else f"{prefix}/iter_{iteration - 1}/model"
+    )
+
+
+def predicting_model(wildcards):
+    """Return the model of the iteration before, which predicts in this one."""
+    return f"results/iter_{int(wildcards.iteration) - 1}/model"
+
+
+def gpus():
+    """Return the number of GPUs a detector job asks for."""
+    return 0 if CONFIG.device == "cpu" else 1
+
+
+def answered_iterations():
+    """Return the last iteration whose questions are or can be answered: all, unless people have not finished one."""
+    for iteration in range(1, CONFIG.loop.iterations + 1):
+        complete = (
+            Path(CONFIG.annotation.answers_root) / f"iter_{iteration}" / "complete.json"
+        )
+        if CONFIG.annotation.annotator == "people" and not complete.exists():
+            return iteration - 1
+    return CONFIG.loop.iterations
+
+
+def last_iteration():
+    """Return the last iteration; with a stop rule this asks for one iteration more at a time."""
+    if CONFIG.loop.stop == "never":
+        return answered_iterations()
+    summaries = []
+    for iteration in range(answered_iterations() + 1):
+        summaries.append(
+            read_json(
+                checkpoints.summarise_iteration.get(iteration=iteration).output.summary
+            )
+        )
+        if stop_reason(summaries, CONFIG.loop):
+            break
+    return iteration
+
+
+def waits_for_answers(last):
+    """Tell whether the run cannot go on after iteration `last` because people have not answered yet."""
+    return last == answered_iterations() < CONFIG.loop.iterations
+
+
+def tree_that_waits(wildcards):
+    """Return the tree of the iteration that people are to be asked about, if there is one."""
+    last = last_iteration()
+    return [f"results/iter_{last + 1}/tree.zarr"] if waits_for_answers(last) else []
+
+
+def iteration_summaries(wildcards):
+    """Return the summaries of all iterations of the run."""
+    return expand(
+        "results/iter_{iteration}/summary.json", iteration=range(last_iteration() + 1)
+    )
+
+
+def control_evaluations(wildcards):
+    """Return the evaluations of the control, if there is one."""
+    iterations = range(1, last_iteration() + 1) if CONFIG.loop.control else []
+    return expand(
+        "results/control/iter_{iteration}/evaluation.json", iteration=iterations
+    )
+
+
+def upper_bound_evaluation(wildcards):
+    """Return the evaluation of the upper bound, if there is one."""
+    return ["results/upper_bound/evaluation.json"] if CONFIG.loop.upper_bound else []
+
+
+def report_figures(wildcards):
+    """Return the figures of the report: of the run, and of each iteration that asked questions."""
+    return RUN_FIGURES + expand(
+        ITERATION_FIGURES, iteration=range(1, last_iteration() + 1)
+    )
+
+
+def labelled_set(wildcards):
+    """Return the configuration of the seed set or of the validation set."""
+    return section("seed_set" if wildcards.part == "train" else "validation_set")
+
+
+def labelled_set_fingerprint(wildcards):
+    """Return the fingerprint of a labelled set's native annotations."""
+    return native(labelled_set(wildcards)["annotations"])
+
+
+def iteration_of(wildcards):
+    """Return the iteration as a number."""
+    return int(wildcards.iteration)
+
+
+def weights_fingerprint(wildcards):
+    """Return the fingerprint of the weights file that iteration 0 starts from."""
+    weights = CONFIG.detector.weights
+    return fingerprint(weights) if weights and iteration_of(wildcards) == 0 else None
+
+
+def upper_bound_training():
+    """Return the training section with the steps of all later iterations together."""
+    steps = CONFIG.training.finetune_steps * max(CONFIG.loop.iterations, 1)
+    return section("training") | {"finetune_steps": steps}
+
+
+def links_of(wildcards):
+    """Return the trees of all batches of partitions."""
+    return expand(
+        "results/iter_{iteration}/links/{batch}.zarr",
+        iteration=wildcards.iteration,
+        batch=BATCHES,
+    )
+
+
+def link_memory(wildcards, attempt):
+    """Return megabytes for the largest distance matrix a link job may need (clustering.md: 4 bytes times n squared)."""
+    largest = max(CONFIG.clustering.m_max, CONFIG.clustering.n_exact)
+    return (500 + int(6 * largest**2 / 1e6)) * attempt
+
+
+def if_truth(path):
+    """Return an input function: nothing for iteration 0, and nothing where the pool's truth is not known."""
+    return if_asked(path) if CONFIG.pool.truth else []
+
+
+def gpu_benchmarks(wildcards):
+    """Return where Snakemake writes how long the detector jobs of an iteration took."""
+    iteration = wildcards.iteration
+    detector = expand(
+        "benchmarks/{job}/{iteration}.tsv",
+        job=["train_detector", "evaluate_detector"],
+        iteration=iteration,
+    )
+    return detector + (
+        shard_files("benchmarks/predict_shard/{iteration}/{shard}.tsv", iteration)
+        if int(iteration)
+        else []
+    )
+
+
+def how_to_go_on():
+    """Return what a person has to do next, if the run waits for people's answers."""
+    last = answered_iterations()
+    tree = Path(f"results/iter_{last + 1}/tree.zarr")
+    return asking(last + 1, Path.cwd(), CONFIG.annotation) if last < CONFIG.loop.iterations and tree.exists() else ""

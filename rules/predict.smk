@@ -1,0 +1,57 @@
+# Predict and index: masks with scores and embeddings for every image of the pool.
+#
+# Needs: the model of the iteration before, resources/pool/{shard}.parquet, verdicts of earlier iterations.
+# Gives: results/iter_{iteration}/predictions/{shard}.zarr, results/iter_{iteration}/index.zarr.
+
+
+rule predict_shard:
+    """Predict masks on the images of one shard."""
+    input:
+        model=predicting_model,
+        images="resources/pool/{shard}.parquet",
+    output:
+        predictions=directory("results/iter_{iteration}/predictions/{shard}.zarr"),
+        skipped="results/iter_{iteration}/predictions/{shard}.skipped.json",
+    log:
+        "logs/predict_shard/{iteration}/{shard}.log",
+    benchmark:
+        "benchmarks/predict_shard/{iteration}/{shard}.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    threads: CONFIG.prediction.threads
+    resources:
+        gpu=gpus(),
+        mem_mb=16000 if gpus() else 4000,
+        runtime=4 * 60,
+    params:
+        prediction=section("prediction"),
+        device=CONFIG.device,
+        max_skipped=CONFIG.max_skipped,
+    script:
+        "../scripts/predict_shard.py"
+
+
+rule index_predictions:
+    """List the predictions above the index score and mark duplicates of earlier iterations."""
+    input:
+        predictions=predictions_of,
+        earlier_predictions=earlier_predictions,
+        earlier_verdicts=of_earlier_iterations(
+            "results/iter_{iteration}/verdicts.parquet"
+        ),
+    output:
+        index=directory("results/iter_{iteration}/index.zarr"),
+    log:
+        "logs/index_predictions/{iteration}.log",
+    benchmark:
+        "benchmarks/index_predictions/{iteration}.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        index=section("index"),
+        duplicates=section("duplicates"),
+    script:
+        "../scripts/index_predictions.py"

@@ -1,0 +1,151 @@
+# Train and evaluate: the detector of each iteration, of the control and of the upper bound.
+#
+# Needs: results/iter_{iteration}/training_set.json, the model of the iteration before, resources/seed/val.json.
+# Gives: results/iter_{iteration}/{model,evaluation.json}; the same below results/control and results/upper_bound.
+
+
+rule train_detector:
+    """Train the detector of one iteration, going on from the previous weights or from scratch."""
+    input:
+        training_set="results/iter_{iteration}/training_set.json",
+        previous_model=previous_model(),
+    output:
+        model=directory("results/iter_{iteration}/model"),
+    log:
+        "logs/train_detector/{iteration}.log",
+    benchmark:
+        "benchmarks/train_detector/{iteration}.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    threads: CONFIG.training.threads
+    resources:
+        gpu=gpus(),
+        mem_mb=16000 if gpus() else 4000,
+        runtime=24 * 60,
+    params:
+        iteration=iteration_of,
+        checkpoints="checkpoints/iter_{iteration}",
+        detector=section("detector"),
+        training=section("training"),
+        fingerprint=weights_fingerprint,
+        seed=CONFIG.seed,
+        device=CONFIG.device,
+        max_skipped=CONFIG.max_skipped,
+    script:
+        "../scripts/train_detector.py"
+
+
+rule evaluate_detector:
+    """Measure COCO average precision on the validation set."""
+    input:
+        model="results/iter_{iteration}/model",
+        validation_set="resources/seed/val.json",
+    output:
+        evaluation="results/iter_{iteration}/evaluation.json",
+        results="results/iter_{iteration}/validation_results.json",
+    log:
+        "logs/evaluate_detector/{iteration}.log",
+    benchmark:
+        "benchmarks/evaluate_detector/{iteration}.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    threads: CONFIG.prediction.threads
+    resources:
+        gpu=gpus(),
+        mem_mb=16000 if gpus() else 4000,
+        runtime=4 * 60,
+    params:
+        prediction=section("prediction"),
+        device=CONFIG.device,
+        max_skipped=CONFIG.max_skipped,
+    script:
+        "../scripts/evaluate_detector.py"
+
+
+if CONFIG.loop.control:
+
+    use rule train_detector as train_control with:
+        # The same further steps on the seed set alone: what the collected masks add is the difference to this.
+        input:
+            training_set="results/iter_0/training_set.json",
+            previous_model=previous_model("results/control"),
+        output:
+            model=directory("results/control/iter_{iteration}/model"),
+        log:
+            "logs/train_control/{iteration}.log",
+        benchmark:
+            "benchmarks/train_control/{iteration}.tsv"
+        params:
+            iteration=iteration_of,
+            checkpoints="checkpoints/control/iter_{iteration}",
+            detector=section("detector"),
+            training=section("training"),
+            fingerprint=weights_fingerprint,
+            seed=CONFIG.seed,
+            device=CONFIG.device,
+            max_skipped=CONFIG.max_skipped,
+
+    use rule evaluate_detector as evaluate_control with:
+        input:
+            model="results/control/iter_{iteration}/model",
+            validation_set="resources/seed/val.json",
+        output:
+            evaluation="results/control/iter_{iteration}/evaluation.json",
+            results="results/control/iter_{iteration}/validation_results.json",
+        log:
+            "logs/evaluate_control/{iteration}.log",
+        benchmark:
+            "benchmarks/evaluate_control/{iteration}.tsv"
+
+
+if CONFIG.loop.upper_bound:
+
+    rule merge_upper_bound:
+        """Join the seed set and the whole truth of the pool."""
+        input:
+            seed_set="resources/seed/train.json",
+            truth="resources/pool/truth.json",
+            shards=rules.shard_pool.output.shards,
+        output:
+            training_set="results/upper_bound/training_set.json",
+        log:
+            "logs/merge_upper_bound.log",
+        benchmark:
+            "benchmarks/merge_upper_bound.tsv"
+        conda:
+            "../envs/segloop.yaml"
+        script:
+            "../scripts/merge_upper_bound.py"
+
+    use rule train_detector as train_upper_bound with:
+        # As many steps as all later iterations together, from the seed model, on the seed set and all truth.
+        input:
+            training_set="results/upper_bound/training_set.json",
+            previous_model=model_before(1, "results"),
+        output:
+            model=directory("results/upper_bound/model"),
+        log:
+            "logs/train_upper_bound.log",
+        benchmark:
+            "benchmarks/train_upper_bound.tsv"
+        params:
+            iteration=1,
+            checkpoints="checkpoints/upper_bound",
+            detector=section("detector"),
+            training=upper_bound_training(),
+            fingerprint=None,
+            seed=CONFIG.seed,
+            device=CONFIG.device,
+            max_skipped=CONFIG.max_skipped,
+
+    use rule evaluate_detector as evaluate_upper_bound with:
+        input:
+            model="results/upper_bound/model",
+            validation_set="resources/seed/val.json",
+        output:
+            evaluation="results/upper_bound/evaluation.json",
+            results="results/upper_bound/validation_results.json",
+        log:
+            "logs/evaluate_upper_bound.log",
+        benchmark:
+            "benchmarks/evaluate_upper_bound.tsv"

@@ -1,0 +1,26 @@
+"""Ask the questions of the policy, answer them from the truth, judge every prediction."""
+
+from pathlib import Path
+from typing import Any
+
+from segloop.annotation.driver import annotate_oracle
+from segloop.config import AnnotationConfig
+from segloop.jobs import job
+
+
+def main(snakemake: Any) -> None:
+    with job(snakemake):
+        annotate_oracle(
+            tree=Path(snakemake.input.tree),
+            index=Path(snakemake.input.index),
+            truth_match=Path(snakemake.input.truth_match),
+            answers=Path(snakemake.output.answers),
+            verdicts=Path(snakemake.output.verdicts),
+            config=AnnotationConfig.model_validate(snakemake.params.annotation),
+            iteration=snakemake.params.iteration,
+            seed=snakemake.params.seed,
+        )
+
+
+if __name__ == "__main__":
+    main(snakemake)  # type: ignore[name-defined]  # noqa: F821

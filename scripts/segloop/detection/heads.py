@@ -1,0 +1,242 @@
+"""The two halves of Mask R-CNN as segloop needs them: they ignore regions, and they hand out embeddings.
+
+Parameter names are those of torchvision, so that its files of weights fit.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
+from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, remove_small_boxes, roi_align
+
+from segloop.detection.ignored import inside_ignored
+
+Targets = list[dict[str, Tensor]]
+
+MASK_CHUNK = 256
+"""Masks predicted at once: bounds the memory of images with hundreds of objects."""
+
+
+class RegionPooler(nn.Module):
+    """Cut a fixed square of features out of the pyramid level that fits a box.
+
+    The level of a box follows Lin et al., Feature Pyramid Networks (CVPR 2017), equation 1. Unlike torchvision's
+    pooler it knows its strides instead of guessing them from the first batch it sees, so that a resumed training
+    cannot differ from an undisturbed one.
+    """
+
+    def __init__(
+        self, strides: tuple[int, ...], size: int, *, aligned: bool, canonical_size: float, canonical_level: int
+    ) -> None:
+        super().__init__()
+        self.strides = strides
+        self.size = size
+        self.aligned = aligned
+        self.canonical_size = canonical_size
+        self.canonical_level = canonical_level
+
+    def levels(self, boxes: Tensor) -> Tensor:
+        """Return int64[n], the index into `strides` of every box of float[n, 4]."""
+        side = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1).sqrt()
+        level = torch.floor(self.canonical_level + torch.log2(side / self.canonical_size + 1e-6)).to(torch.int64)
+        first = round(math.log2(self.strides[0]))
+        return level.clamp(first, first + len(self.strides) - 1) - first
+
+    def forward(self, features: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+        """Pool features for boxes.
+
+        Parameters
+        ----------
+        features
+            Pyramid levels float[B, C, h, w], finest first; levels beyond `strides` are not used.
+        boxes
+            For each image float[n, 4] in pixels of the network's input.
+
+        Returns
+        -------
+        float[sum of n, C, size, size] in the order of the boxes.
+        """
+        flat = torch.cat(boxes)
+        image = torch.cat([torch.full_like(box[:, :1], index) for index, box in enumerate(boxes)])
+        regions = torch.cat((image, flat), dim=1)
+        level = self.levels(flat)
+        pooled, rows = [], []
+        for index, (stride, feature) in enumerate(zip(self.strides, features.values(), strict=False)):
+            chosen = torch.where(level == index)[0]
+            rows.append(chosen)
+            pooled.append(
+                roi_align(feature, regions[chosen], self.size, 1.0 / stride, sampling_ratio=2, aligned=self.aligned)
+            )
+        return torch.cat(pooled)[torch.argsort(torch.cat(rows))]
+
+
+class IgnoringProposals(RegionProposalNetwork):  # type: ignore[misc]
+    """Region proposals whose anchors in ignored regions are no negatives."""
+
+    def assign_targets_to_anchors(self, anchors: list[Tensor], targets: Targets) -> tuple[list[Tensor], list[Tensor]]:
+        """Label anchors 1 (object), 0 (background) or -1 (left out)."""
+        labels, matched = super().assign_targets_to_anchors(anchors, targets)
+        for label, boxes, target in zip(labels, anchors, targets, strict=True):
+            label[(label == 0) & inside_ignored(boxes, target["ignored"])] = -1.0
+        return labels, matched
+
+
+class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
+    """Box and mask heads that ignore regions in training and return the embedding of every detection.
+
+    The embedding of a detection is what the last fully connected layer of the box head makes of the proposal it came
+    from, after its ReLU: the vector from which class and box are predicted.
+    """
+
+    mask_samples: int = 1 << 30
+    """At most this many positive proposals of an image train the mask head."""
+
+    def select_training_samples(
+        self, proposals: list[Tensor], targets: Targets
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+        """Draw the proposals of a step; would-be negatives in ignored regions are taken out first."""
+        kept = [
+            boxes[~self._ignored_negatives(boxes, target)] for boxes, target in zip(proposals, targets, strict=True)
+        ]
+        selected: tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
+        selected = super().select_training_samples(kept, targets)
+        return selected
+
+    def _ignored_negatives(self, boxes: Tensor, target: dict[str, Tensor]) -> Tensor:
+        ignored = inside_ignored(boxes, target["ignored"])
+        if len(target["boxes"]) and bool(ignored.any()):
+            ignored &= box_iou(boxes, target["boxes"]).amax(dim=1) < self.proposal_matcher.low_threshold
+        return ignored
+
+    def losses(self, features: dict[str, Tensor], proposals: list[Tensor], targets: Targets) -> dict[str, Tensor]:
+        """Return the losses of class, box and mask for the proposals of a batch."""
+        proposals, matched, labels, regression_targets = self.select_training_samples(proposals, targets)
+        logits, regression = self.box_predictor(self.box_head(self.box_roi_pool(features, proposals)))
+        class_loss, box_loss = fastrcnn_loss(logits, regression, labels, regression_targets)
+        mask_loss = self._mask_loss(features, proposals, matched, labels, targets)
+        return {"loss_classifier": class_loss, "loss_box_reg": box_loss, "loss_mask": mask_loss}
+
+    def _mask_loss(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        matched: list[Tensor],
+        labels: list[Tensor],
+        targets: Targets,
+    ) -> Tensor:
+        rows = [self._mask_rows(label) for label in labels]
+        boxes = [box[row] for box, row in zip(proposals, rows, strict=True)]
+        logits = self.mask_predictor(self.mask_head(self.mask_roi_pool(features, boxes)))
+        classes = torch.cat([label[row] for label, row in zip(labels, rows, strict=True)])
+        if not len(classes):
+            # Keeps the mask head in the graph, with a gradient of zero.
+            return logits.sum() * 0
+        truth = [
+            _project(target["masks"], box, match[row], logits.shape[-1])
+            for target, box, match, row in zip(targets, boxes, matched, rows, strict=True)
+        ]
+        chosen = logits[torch.arange(len(classes), device=logits.device), classes]
+        return F.binary_cross_entropy_with_logits(chosen, torch.cat(truth))
+
+    def _mask_rows(self, labels: Tensor) -> Tensor:
+        rows = torch.where(labels > 0)[0]
+        if len(rows) <= self.mask_samples:
+            return rows
+        drawn = torch.randperm(len(rows), device=rows.device)[: self.mask_samples]
+        return rows[drawn.sort().values]
+
+    def detect(
+        self, features: dict[str, Tensor], proposals: list[Tensor], sizes: list[tuple[int, int]], score: float
+    ) -> list[dict[str, Tensor]]:
+        """Classify proposals and predict masks.
+
+        Parameters
+        ----------
+        sizes
+            Height and width of each image in the network's input, without padding.
+        score
+            Only detections above this score are returned.
+
+        Returns
+        -------
+        For each image `box` float[n, 4] in pixels of the network's input, `label` int64[n], `score` float[n]
+        descending, `embedding` float[n, D] and `mask` float[n, M, M], probabilities inside the box.
+        """
+        embedding = self.box_head(self.box_roi_pool(features, proposals))
+        logits, regression = self.box_predictor(embedding)
+        boxes = self.box_coder.decode(regression, proposals)
+        counts = [len(boxes_of_image) for boxes_of_image in proposals]
+        found = [
+            self._keep_best(*parts, size, score)
+            for *parts, size in zip(
+                boxes.split(counts), F.softmax(logits, -1).split(counts), embedding.split(counts), sizes, strict=True
+            )
+        ]
+        for index, detections in enumerate(found):
+            one_image = {name: feature[index : index + 1] for name, feature in features.items()}
+            detections["mask"] = self._mask_probability(one_image, detections["box"], detections["label"])
+        return found
+
+    def _keep_best(
+        self, boxes: Tensor, scores: Tensor, embedding: Tensor, size: tuple[int, int], score: float
+    ) -> dict[str, Tensor]:
+        # Label 0 is the background; every class of a proposal above the score is a candidate of its own.
+        row, label = torch.where(scores[:, 1:] > score)
+        label = label + 1
+        box = clip_boxes_to_image(boxes[row, label], size)
+        visible = remove_small_boxes(box, 1e-2)
+        row, label, box = row[visible], label[visible], box[visible]
+        kept = batched_nms(box, scores[row, label], label, self.nms_thresh)[: self.detections_per_img]
+        row, label, box = row[kept], label[kept], box[kept]
+        return {"box": box, "label": label, "score": scores[row, label], "embedding": embedding[row]}
+
+    def _mask_probability(self, features: dict[str, Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
+        parts = [boxes.new_zeros((0, 1, 1))]
+        for box, label in zip(boxes.split(MASK_CHUNK), labels.split(MASK_CHUNK), strict=True):
+            if len(box):
+                logits = self.mask_predictor(self.mask_head(self.mask_roi_pool(features, [box])))
+                parts.append(logits[torch.arange(len(box), device=box.device), label].sigmoid())
+        return torch.cat(parts[1:]) if len(parts) > 1 else parts[0]
+
+
+def _project(masks: Tensor, boxes: Tensor, matched: Tensor, side: int) -> Tensor:
+    # Pixel centres lie at half-integers (aligned=True), as they do in segloop.detection.pasting.
+    regions = torch.cat((matched[:, None].to(boxes), boxes), dim=1)
+    return roi_align(masks[:, None].to(boxes), regions, side, 1.0, aligned=True)[:, 0]
+
+
+class MaskRCNN(nn.Module):
+    """He et al., Mask R-CNN (ICCV 2017): backbone, region proposals, heads."""
+
+    def __init__(self, backbone: nn.Module, rpn: IgnoringProposals, roi_heads: EmbeddingHeads) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.rpn = rpn
+        self.roi_heads = roi_heads
+
+    def losses(self, images: Tensor, sizes: list[tuple[int, int]], targets: Targets) -> dict[str, Tensor]:
+        """Return the losses of a batch; their sum is to be minimised.
+
+        Parameters
+        ----------
+        images
+            float[B, 3, H, W], normalised and padded.
+        sizes
+            Height and width of each image without padding.
+        targets
+            For each image `boxes` float[n, 4], `labels` int64[n] from 1, `masks` uint8[n, h, w] and `ignored`
+            float[m, 4].
+        """
+        features = self.backbone(images)
+        proposals, losses = self.rpn(ImageList(images, sizes), features, targets)
+        return {**losses, **self.roi_heads.losses(features, proposals, targets)}
+
+    def detect(self, images: Tensor, sizes: list[tuple[int, int]], score: float) -> list[dict[str, Tensor]]:
+        """Return the detections of a batch, as `EmbeddingHeads.detect` describes them."""
+        features = self.backbone(images)
+        proposals, _ = self.rpn(ImageList(images, sizes), features)
+        return self.roi_heads.detect(features, proposals, sizes, score)

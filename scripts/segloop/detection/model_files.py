@@ -1,0 +1,74 @@
+"""The model directory: weights.pt, model.json, losses.csv and skipped.json; nothing in it is executable."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segloop.errors import SegloopError
+from segloop.files import read_json
+
+WEIGHTS, DESCRIPTION, LOSSES, SKIPPED = "weights.pt", "model.json", "losses.csv", "skipped.json"
+SCHEMA_VERSION = 1
+
+
+def weights_sha256(state: Mapping[str, torch.Tensor]) -> str:
+    """Hash the names, types, shapes and values of tensors; the container they are saved in plays no part."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def read_description(model: Path) -> dict[str, Any]:
+    """Read model.json of a model directory.
+
+    Raises
+    ------
+    SegloopError
+        If it is missing or was written by another version.
+    """
+    path = model / DESCRIPTION
+    if not path.exists():
+        raise SegloopError(f"{path} does not exist: {model} is not a complete model. Train it again.")
+    description: dict[str, Any] = read_json(path)
+    if description.get("schema_version") != SCHEMA_VERSION:
+        raise SegloopError(
+            f"{path} has schema version {description.get('schema_version')}, this version of segloop reads "
+            f"{SCHEMA_VERSION}. Train the model again."
+        )
+    return description
+
+
+def read_weights(model: Path) -> dict[str, torch.Tensor]:
+    """Read weights.pt of a model directory."""
+    return load_state(model / WEIGHTS)
+
+
+def load_state(path: Path) -> dict[str, torch.Tensor]:
+    """Read a file of named tensors without executing anything in it.
+
+    A nested dictionary, as training programs save it under `model` or `state_dict`, is unwrapped.
+
+    Raises
+    ------
+    SegloopError
+        If the file is missing, damaged, or holds anything but tensors.
+    """
+    if not path.exists():
+        raise SegloopError(f"the weights {path.absolute()} do not exist. Check the path in the configuration.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises what its unpickler raises: many kinds, all meaning the same
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SegloopError(f"the weights {path} cannot be read ({reason}). Copy or train them again.") from None
+    for key in ("model", "state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise SegloopError(f"the weights {path} are not a state dictionary (names and tensors)")
+    return dict(state)

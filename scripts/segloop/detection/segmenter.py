@@ -1,0 +1,154 @@
+"""What a detector is to the rest of the loop: images in, scored masks with embeddings out."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from segloop.data.masks import Rle
+from segloop.detection import model_files
+from segloop.errors import SegloopError
+from segloop.jobs import quiet_warnings
+
+ImageArray = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was found in one image, in descending order of the score.
+
+    Attributes
+    ----------
+    score
+        float32[n] in 0..1.
+    category
+        int32[n], category ids of the data set (not the labels of the network).
+    box
+        float32[n, 4], corners x0, y0, x1, y1 in pixels of the image.
+    masks
+        n run-length encoded masks of the image's size, none of them empty.
+    embedding
+        float32[n, D].
+    predicted_iou
+        float32[n], or None if the model does not predict how good its masks are.
+    """
+
+    score: npt.NDArray[np.float32]
+    category: npt.NDArray[np.int32]
+    box: npt.NDArray[np.float32]
+    masks: list[Rle]
+    embedding: npt.NDArray[np.float32]
+    predicted_iou: npt.NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+
+class Segmenter(Protocol):
+    """A trained detector, whatever library it comes from."""
+
+    @property
+    def embedding_dim(self) -> int:
+        """Length of an embedding."""
+
+    @property
+    def categories(self) -> list[dict[str, Any]]:
+        """COCO categories of the training set."""
+
+    def predict(self, images: list[ImageArray], *, score: float) -> list[Detections]:
+        """Find objects.
+
+        Parameters
+        ----------
+        images
+            RGB, uint8[H, W, 3]; sizes may differ.
+        score
+            Only detections above this score are returned.
+
+        Returns
+        -------
+        One `Detections` an image. It depends on that image alone, not on the others of the batch.
+        """
+
+
+def load_segmenter(model: Path, *, device: str, threads: int) -> Segmenter:
+    """Open a trained model.
+
+    Parameters
+    ----------
+    model
+        A model directory as `segloop.detection.training.train_detector` leaves it.
+    device
+        `auto`, `cpu` or `cuda`.
+    threads
+        Threads of numerical code while it predicts.
+
+    Raises
+    ------
+    SegloopError
+        If the directory is incomplete, its weights do not fit its description, or the device cannot be used.
+    """
+    from segloop.detection.torchvision_backend import TorchvisionSegmenter
+
+    description = model_files.read_description(model)
+    backend = description["backend"]
+    if backend != "torchvision":
+        raise SegloopError(f"{model / model_files.DESCRIPTION} names the backend {backend!r}, which is not installed")
+    return TorchvisionSegmenter(model, device=resolve_device(device, gpu_was_given()), threads=threads)
+
+
+def gpu_was_given() -> bool:
+    """Say whether the scheduler gave this job a GPU: `CUDA_VISIBLE_DEVICES` names one."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").strip()
+    return visible not in ("", "-1", "NoDevFiles")
+
+
+def resolve_device(device: str, gpu_requested: bool) -> torch.device:
+    """Choose the device of a job (contract 9 of the architecture).
+
+    Parameters
+    ----------
+    device
+        `auto` takes a GPU if there is one, `cpu` never does, `cuda` insists.
+    gpu_requested
+        Whether the job was given a GPU; then `auto` insists too, so that a broken driver does not silently turn
+        hours into weeks.
+
+    Raises
+    ------
+    SegloopError
+        If a GPU must be used and cannot be.
+    """
+    if device == "cpu":
+        return torch.device("cpu")
+    with quiet_warnings("CUDA initialization"):
+        available = torch.cuda.is_available()
+    if available:
+        return torch.device("cuda")
+    if device == "cuda" or gpu_requested:
+        reason = "the configuration says device: cuda" if device == "cuda" else "this job was given a GPU"
+        raise SegloopError(
+            f"{reason}, but PyTorch {torch.__version__} cannot use one here. Check the driver (`nvidia-smi`) and that "
+            "this PyTorch is built for CUDA, or set device: cpu."
+        )
+    return torch.device("cpu")
+
+
+@contextmanager
+def numerical_settings(device: torch.device, threads: int) -> Iterator[None]:
+    """Run a block with a number of threads and, on the CPU, with deterministic algorithms only."""
+    threads_before = torch.get_num_threads()
+    deterministic_before = torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(device.type == "cpu")
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads_before)
+        torch.use_deterministic_algorithms(deterministic_before)

@@ -1,0 +1,109 @@
+"""Files and folders that are either whole or absent.
+
+Everything is written under a temporary name beside its destination and renamed when complete, so that a killed job
+leaves nothing that could be taken for a result (contract 2 of the architecture).
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from segloop.errors import SegloopError
+
+
+def _temporary(path: Path) -> Path:
+    # The process id keeps two writers of one file apart; the leading dot keeps both out of glob patterns.
+    return path.with_name(f".{path.name}.tmp-{os.getpid()}")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path; when the block ends well, it takes the place of `path`."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(path: str | Path) -> Iterator[Path]:
+    """Yield a new temporary folder; when the block ends well, it takes the place of `path`."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path)
+    temporary = _temporary(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed writers of `path` left behind; a living writer's work stays."""
+    for leftover in path.parent.glob(f".{path.name}.tmp-*"):
+        process = leftover.name.rpartition("-")[2]
+        if process.isdigit() and int(process) != os.getpid() and Path(f"/proc/{process}").exists():
+            continue
+        shutil.rmtree(leftover, ignore_errors=True)
+        leftover.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` as JSON, whole or not at all; NaN is refused because JSON has none."""
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, allow_nan=False, indent=None if _is_bulky(value) else 1, ensure_ascii=False)
+        file.write("\n")
+
+
+def _is_bulky(value: Any) -> bool:
+    # COCO files are read by programs, everything else also by people.
+    return isinstance(value, list) or (isinstance(value, dict) and "annotations" in value)
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file; an error names the file and the remedy."""
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        raise SegloopError(f"{path.absolute()} does not exist. Check the path in the configuration.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SegloopError(f"{path} is not valid JSON ({error}). Write or download it again.") from None
+
+
+def sha256_file(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes as hexadecimal text."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(path: str | Path) -> str:
+    """Return text that changes when a file or folder is replaced: size and time of change, or "missing"."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return f"{path}: missing"
+    return f"{path}: {status.st_size} bytes, {status.st_mtime_ns} ns"

@@ -1,0 +1,200 @@
+"""Curves over the iterations of a run: what the detector gained and what it cost."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from segloop.reporting.style import BLUE, GREEN, GREY, INK, ORANGE, VERMILLION, new_figure, save, say_missing, style
+from segloop.reporting.summaries import RunSummary, percent, read_run
+
+Series = list[tuple[int, float]]
+
+
+def plot_ap(*, summary: Path, svg: Path, png: Path) -> None:
+    """Draw AP and AP50 per iteration, with control and upper bound where the run has them.
+
+    Parameters
+    ----------
+    summary
+        `results/summary.json`.
+    svg, png
+        Where the figure goes.
+
+    Raises
+    ------
+    SegloopError
+        If the summary is missing or is not one.
+    """
+    run = read_run(summary)
+    with style():
+        figure = new_figure(9.0, 4.3)
+        left, right = figure.subplots(1, 2)
+        _ap_panel(left, run, "ap", "AP, mask IoU 0.50 to 0.95")
+        _ap_panel(right, run, "ap50", "AP50, mask IoU 0.50")
+        handles, labels = left.get_legend_handles_labels()
+        if len(handles) > 1:
+            figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))
+        save(figure, svg, png)
+
+
+def _ap_panel(axes: Axes, run: RunSummary, key: str, title: str) -> None:
+    loop = _series(run.iterations, key)
+    axes.set_title(title)
+    if not loop:
+        say_missing(axes, f"No iteration of this run\nhas an {key.upper()}.")
+        return
+    control = [(number, 100 * row[key]) for number, row in sorted(run.control.items()) if row.get(key) is not None]
+    bound = percent((run.upper_bound or {}).get(key))
+    if bound is not None:
+        axes.axhline(bound, color=GREEN, linestyle=":", label="upper bound: seed set + all truth of the pool")
+        _note(axes, axes.get_xlim()[1], bound, f"{bound:.1f}", GREEN)
+    if control:
+        axes.plot(*zip(*control, strict=True), color=ORANGE, linestyle="--", marker="s", label="control: seed set alone")
+    axes.plot(*zip(*loop, strict=True), color=BLUE, marker="o", label="loop: seed set + collected masks")
+    _iteration_axis(axes, [number for number, _ in loop + control])
+    axes.set_ylabel("average precision (%)")
+    _percent_range(axes, [value for _, value in loop + control] + ([] if bound is None else [bound]))
+    _value_labels(axes, loop, control)
+    _place_bound_label(axes)
+
+
+def _series(rows: Sequence[dict[str, Any]], key: str) -> Series:
+    return [(int(row["iteration"]), 100.0 * row[key]) for row in rows if row.get(key) is not None]
+
+
+def _note(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
+    axes.annotate(text, (x, y), (-2, 4), textcoords="offset points", color=colour, ha="right", gid="bound")
+
+
+def _place_bound_label(axes: Axes) -> None:
+    # The right end of the line is known only after the axis has its range.
+    for text in axes.texts:
+        if text.get_gid() == "bound":
+            text.xy = (axes.get_xlim()[1], text.xy[1])  # type: ignore[attr-defined]
+
+
+def _value_labels(axes: Axes, loop: Series, control: Series) -> None:
+    # A value stands on the side where the other curve is not.
+    other = dict(control)
+    for number, value in loop:
+        above = value >= other.get(number, float("-inf"))
+        _label_point(axes, number, value, BLUE, above)
+    for number, value in control:
+        mine = dict(loop).get(number)
+        if mine is None or mine != value:
+            _label_point(axes, number, value, VERMILLION, mine is None or value > mine)
+
+
+def _label_point(axes: Axes, x: float, y: float, colour: str, above: bool) -> None:
+    offset, anchor = ((0, 8), "bottom") if above else ((0, -8), "top")
+    axes.annotate(
+        f"{y:.1f}", (x, y), offset, textcoords="offset points", ha="center", va=anchor, color=colour, fontsize=9
+    )
+
+
+def _iteration_axis(axes: Axes, numbers: Sequence[int]) -> None:
+    axes.set_xlabel("iteration (0: seed model)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlim(min(numbers) - 0.4, max(numbers) + 0.4)
+
+
+def _percent_range(axes: Axes, values: Sequence[float]) -> None:
+    # Not from zero: differences of a point matter. But never so narrow that noise fills the panel.
+    low, high = min(values), max(values)
+    room = max(0.22 * (high - low), 1.0)
+    axes.set_ylim(max(low - room, 0.0) if low >= room else min(low, 0.0) - 0.4, high + room)
+
+
+def plot_questions(*, summary: Path, svg: Path, png: Path) -> None:
+    """Draw questions asked, masks collected, and masks per question, iteration by iteration.
+
+    Parameters
+    ----------
+    summary
+        `results/summary.json`.
+    svg, png
+        Where the figure goes.
+
+    Raises
+    ------
+    SegloopError
+        If the summary is missing or is not one.
+    """
+    run = read_run(summary)
+    asked = [row for row in run.iterations if row.get("questions") is not None]
+    with style():
+        figure = new_figure(9.0, 4.3)
+        left, right = figure.subplots(1, 2)
+        left.set_title("Questions asked and masks collected")
+        right.set_title("Yield: masks collected per question")
+        if asked:
+            _question_bars(left, asked)
+            _yield_bars(right, asked)
+            figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        else:
+            say_missing(left, "No iteration of this run\nhas asked a question yet.")
+            say_missing(right, "")
+        save(figure, svg, png)
+
+
+def _question_bars(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
+    numbers = [int(row["iteration"]) for row in rows]
+    questions = [row["questions"] for row in rows]
+    collected = [row.get("collected") or 0 for row in rows]
+    width = 0.38
+    size = 9.0 if len(rows) <= 4 else 7.5
+    first = axes.bar([n - width / 2 for n in numbers], questions, width, color=ORANGE, label="questions asked")
+    second = axes.bar(
+        [n + width / 2 for n in numbers],
+        collected,
+        width,
+        color=BLUE,
+        hatch="///",
+        edgecolor="white",
+        linewidth=0,
+        label="masks collected",
+    )
+    axes.bar_label(first, [short_count(v) for v in questions], padding=3, fontsize=size)
+    axes.bar_label(second, [short_count(v) for v in collected], padding=3, fontsize=size)
+    _bar_axis(axes, numbers, "number")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+    axes.set_ylim(0, 1.12 * max([*questions, *collected, 1]))
+
+
+def _yield_bars(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
+    numbers = [int(row["iteration"]) for row in rows]
+    yields = [row.get("masks_per_question") for row in rows]
+    bars = axes.bar(numbers, [value or 0 for value in yields], 0.5, color=GREY)
+    axes.bar_label(bars, ["unknown" if v is None else f"{v:.2f}" for v in yields], padding=3, fontsize=9)
+    axes.axhline(1.0, color=INK, linestyle="--", linewidth=1.0)
+    _bar_axis(axes, numbers, "masks per question")
+    axes.set_ylim(0, max(1.15 * max([value or 0 for value in yields]), 1.15))
+    axes.annotate(
+        "1: a question a mask",
+        (0, 1.0),
+        (4, 3),
+        xycoords=axes.get_yaxis_transform(),
+        textcoords="offset points",
+        color=INK,
+        fontsize=8.5,
+    )
+
+
+def _bar_axis(axes: Axes, numbers: Sequence[int], label: str) -> None:
+    axes.set_xlabel("iteration")
+    axes.set_ylabel(label)
+    axes.set_xticks(numbers)
+    axes.set_xlim(min(numbers) - 0.7, max(numbers) + 0.7)
+    axes.tick_params(axis="x", length=0)
+
+
+def short_count(value: float) -> str:
+    """Return a count as a person writes it on a bar: 950, 4,213, 82.3k, 1.20M."""
+    if value >= 999_500:
+        return f"{value / 1e6:.2f}M"
+    if value >= 9_999.5:
+        return f"{value / 1e3:.1f}k"
+    return f"{value:,.0f}"

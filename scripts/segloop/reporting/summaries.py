@@ -1,0 +1,70 @@
+"""What figures and tables need of `results/summary.json`, in one place."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segloop.errors import SegloopError
+from segloop.files import read_json
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run's summary; every number may be None where the run does not know it.
+
+    Attributes
+    ----------
+    iterations
+        The summaries of the iterations in order, as `summarise_iteration` wrote them.
+    control
+        Per iteration the evaluation of the control model: the same further steps on the seed set alone.
+    upper_bound
+        The evaluation of the model trained on the seed set and all truth of the pool.
+    stop_reason
+        Why the run ended.
+    """
+
+    iterations: list[dict[str, Any]]
+    control: dict[int, dict[str, Any]]
+    upper_bound: dict[str, Any] | None
+    stop_reason: str | None
+
+
+def read_run(path: Path) -> RunSummary:
+    """Read `results/summary.json`.
+
+    Raises
+    ------
+    SegloopError
+        If the file is missing, is not JSON or has no list of iterations.
+    """
+    content = read_json(path)
+    iterations = content.get("iterations") if isinstance(content, dict) else None
+    if not isinstance(iterations, list) or not all(isinstance(row, dict) and "iteration" in row for row in iterations):
+        raise SegloopError(f"{path} has no list of iterations. Run `snakemake {path}` again.")
+    return RunSummary(
+        iterations=sorted(iterations, key=lambda row: int(row["iteration"])),
+        control=_control(content.get("control"), iterations),
+        upper_bound=content.get("upper_bound") or None,
+        stop_reason=content.get("stop_reason"),
+    )
+
+
+def _control(control: Any, iterations: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    # Iterations carry the control's AP; the run's own entry, where there is one, knows AP50 as well.
+    found = {int(row["iteration"]): {"ap": row["control_ap"]} for row in iterations if row.get("control_ap") is not None}
+    for key, evaluation in (control or {}).items():
+        if key.isdigit() and isinstance(evaluation, dict):
+            found[int(key)] = evaluation
+    return found
+
+
+def percent(value: float | None) -> float | None:
+    """Return a share as a percentage, None as None."""
+    return None if value is None else 100.0 * value
+
+
+def total(rows: list[dict[str, Any]], key: str) -> float | None:
+    """Return the sum of a column over the rows that know it; None if none does."""
+    known = [row[key] for row in rows if row.get(key) is not None]
+    return sum(known) if known else None

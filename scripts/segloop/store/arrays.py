@@ -1,0 +1,223 @@
+"""Zarr folders that are whole or absent: the one place that knows how arrays lie on disk.
+
+A store is a Zarr 3 group of arrays that share nothing but the folder. Arrays are chunked and sharded, so that even
+millions of rows make few files. The attributes of the group list every file with its size: Zarr reads a missing
+chunk as zeros without a word, so that a store from which a file was lost would otherwise be believed.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import ZstdCodec
+
+from segloop.errors import SegloopError
+from segloop.files import atomic_directory
+
+SCHEMA_VERSION = 1
+
+# Plain columns: chunks of half a megabyte compress well, and 46 million rows still make only a few files.
+_CHUNK_ROWS, _SHARD_ROWS = 1 << 16, 1 << 22
+
+
+class ArrayWriter:
+    """One array that grows: rows are buffered and leave in whole shards, so that no shard is ever rewritten."""
+
+    def __init__(self, group: zarr.Group, name: str, dtype: npt.DTypeLike, row: tuple[int, ...], layout: "Layout"):
+        self._dtype = np.dtype(dtype)
+        self._row = row
+        self._layout = layout
+        self._pending: list[npt.NDArray[Any]] = []
+        self._pending_rows = 0
+        self._array: Any = group.create_array(
+            name,
+            shape=(0, *row),
+            chunks=(layout.chunk_rows, *row),
+            shards=(layout.shard_rows, *row),
+            dtype=self._dtype,
+            compressors=ZstdCodec(level=3, checksum=True) if layout.compressed else None,
+            fill_value=0,
+        )
+
+    def append(self, rows: npt.NDArray[Any]) -> None:
+        """Add rows; they are copied, so that the caller may reuse the array."""
+        rows = np.array(rows, dtype=self._dtype, ndmin=1)
+        if rows.shape[1:] != self._row:
+            raise ValueError(f"rows of shape {rows.shape[1:]} do not fit an array of rows {self._row}")
+        self._pending.append(rows)
+        self._pending_rows += len(rows)
+        if self._pending_rows >= self._layout.shard_rows:
+            self._flush(self._pending_rows // self._layout.shard_rows * self._layout.shard_rows)
+
+    def close(self) -> None:
+        """Write what is still buffered."""
+        self._flush(self._pending_rows)
+
+    def _flush(self, count: int) -> None:
+        if not count:
+            return
+        rows = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending)
+        done = self._array.shape[0]
+        self._array.resize((done + count, *self._row))
+        self._array[done : done + count] = rows[:count]
+        self._pending = [rows[count:]] if count < len(rows) else []
+        self._pending_rows = len(rows) - count
+
+
+class Layout:
+    """How the rows of an array are cut into chunks (the unit of reading) and shards (the unit of writing: files)."""
+
+    def __init__(self, chunk_rows: int = _CHUNK_ROWS, shard_rows: int = _SHARD_ROWS, compressed: bool = True):
+        self.chunk_rows = chunk_rows
+        self.shard_rows = math.ceil(shard_rows / chunk_rows) * chunk_rows
+        self.compressed = compressed
+
+
+PLAIN = Layout()
+
+
+def fitted(rows: int, layout: Layout) -> Layout:
+    """Return `layout` without the padding that a short array would get: a chunk is never longer than the array."""
+    return Layout(min(layout.chunk_rows, max(rows, 1)), min(layout.shard_rows, max(rows, 1)), layout.compressed)
+
+
+class StoreWriter:
+    """Writes a store under a temporary name; the clean end of the `with` block gives it its own."""
+
+    def __init__(self, path: str | Path, kind: str, attributes: dict[str, Any]):
+        self._path = Path(path)
+        self._kind = kind
+        self.attributes = dict(attributes)
+        self._columns: list[ArrayWriter] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self.folder = self._stack.enter_context(atomic_directory(self._path))
+        self._group = zarr.create_group(self.folder, zarr_format=3)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        except BaseException as failure:
+            self._stack.__exit__(type(failure), failure, failure.__traceback__)
+            raise
+        self._stack.__exit__(kind, error, trace)
+
+    def create(self, name: str, dtype: npt.DTypeLike, row: tuple[int, ...] = (), layout: Layout = PLAIN) -> ArrayWriter:
+        """Return a new array that grows by `append`; the store closes it."""
+        column = ArrayWriter(self._group, name, dtype, row, layout)
+        self._columns.append(column)
+        return column
+
+    def write(self, name: str, rows: npt.NDArray[Any], layout: Layout = PLAIN) -> None:
+        """Write a whole array at once."""
+        layout = fitted(len(rows), layout)
+        column = self.create(name, rows.dtype, rows.shape[1:], layout)
+        for start in range(0, len(rows), layout.shard_rows):
+            column.append(rows[start : start + layout.shard_rows])
+        column.close()
+
+    def _finish(self) -> None:
+        for column in self._columns:
+            column.close()
+        self._group.attrs.put(
+            {
+                "kind": self._kind,
+                "schema_version": SCHEMA_VERSION,
+                **self.attributes,
+                "files": _sizes(self.folder),
+            }
+        )
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.parent != folder)
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(files)}
+
+
+class Store:
+    """A store that exists and is whole; arrays are read when they are asked for.
+
+    Raises
+    ------
+    SegloopError
+        If the store is missing, truncated, of another kind or of another schema version; the message names it.
+    """
+
+    def __init__(self, path: str | Path, kind: str):
+        self.path = Path(path)
+        if not (self.path / "zarr.json").is_file():
+            raise SegloopError(f"{self.path} is not a Zarr store. Run the step that makes it again.")
+        try:
+            self._group = zarr.open_group(self.path, mode="r", zarr_format=3)
+            self.attributes: dict[str, Any] = self._group.attrs.asdict()
+        except Exception as error:
+            raise self._damaged(error) from None
+        self._check(kind)
+
+    def _check(self, kind: str) -> None:
+        found, version = self.attributes.get("kind"), self.attributes.get("schema_version")
+        if found != kind:
+            raise SegloopError(f"{self.path} holds {found or 'something unknown'}, not {kind}. Give the right store.")
+        if version != SCHEMA_VERSION:
+            raise SegloopError(
+                f"{self.path} has schema version {version}; this segloop reads version {SCHEMA_VERSION}. "
+                "Use the segloop that wrote it, or delete it and run the step again."
+            )
+        for name, size in self.attributes["files"].items():
+            file = self.path / name
+            if not file.is_file() or file.stat().st_size != size:
+                raise SegloopError(
+                    f"{self.path} is incomplete: {name} is missing or not {size} bytes long. "
+                    "Delete the store and run the step that makes it again."
+                )
+
+    def _damaged(self, error: Exception) -> SegloopError:
+        reason = f"{type(error).__name__}: {error}"
+        return SegloopError(f"{self.path} is damaged ({reason}). Delete it and run the step that makes it again.")
+
+    def _guarded(self, read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except Exception as error:
+            raise self._damaged(error) from error
+
+    def array(self, name: str) -> Any:
+        """Return the Zarr array `name`."""
+        return self._guarded(lambda: self._group[name])
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of an array without reading it."""
+        return tuple(self.array(name).shape)
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
+        """Return rows start..stop of an array."""
+        array = self.array(name)
+        return np.asarray(self._guarded(lambda: array[start : array.shape[0] if stop is None else stop]))
+
+    def read_rows(self, name: str, rows: npt.NDArray[np.integer]) -> npt.NDArray[Any]:
+        """Return the given rows of an array, in the given order; only chunks that hold one of them are read."""
+        array = self.array(name)
+        if not len(rows):
+            return np.empty((0, *array.shape[1:]), array.dtype)
+        return np.asarray(self._guarded(lambda: array.oindex[np.asarray(rows, np.int64)]))
+
+
+def read_attributes(path: str | Path, kind: str) -> dict[str, Any]:
+    """Return what the writer of a store recorded about it, without the list of files."""
+    return public(Store(path, kind).attributes)
+
+
+def public(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return attributes without those that the store keeps for itself."""
+    return {key: value for key, value in attributes.items() if key not in ("kind", "schema_version", "files")}

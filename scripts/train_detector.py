@@ -1,0 +1,28 @@
+"""Train the detector of one iteration."""
+
+from pathlib import Path
+from typing import Any
+
+from segloop.config import DetectorConfig, TrainingConfig
+from segloop.detection.training import train_detector
+from segloop.jobs import job, optional
+
+
+def main(snakemake: Any) -> None:
+    with job(snakemake):
+        train_detector(
+            training_set=Path(snakemake.input.training_set),
+            previous_model=optional(snakemake.input.previous_model),
+            output=Path(snakemake.output.model),
+            checkpoints=Path(snakemake.params.checkpoints),
+            detector=DetectorConfig.model_validate(snakemake.params.detector),
+            training=TrainingConfig.model_validate(snakemake.params.training),
+            iteration=snakemake.params.iteration,
+            seed=snakemake.params.seed,
+            device=snakemake.params.device,
+            max_skipped=snakemake.params.max_skipped,
+        )
+
+
+if __name__ == "__main__":
+    main(snakemake)  # type: ignore[name-defined]  # noqa: F821

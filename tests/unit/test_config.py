@@ -1,0 +1,76 @@
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from segloop import config
+from segloop.errors import SegloopError
+
+
+def test_defaults_are_valid_and_hold_the_thesis_numbers() -> None:
+    loaded = config.load({})
+    assert loaded.annotation.t_iou == 0.8
+    assert loaded.index.score == 0.5
+    assert loaded.detector.architecture == "r101_fpn"
+    assert loaded.detector.embedding_dim == 1024
+    assert loaded.loop.iterations == 6
+
+
+@pytest.mark.parametrize("name", ["demo", "nuclei", "ade20k_places", "default"])
+def test_every_configuration_file_is_valid(repository: Path, name: str) -> None:
+    config.load_file(repository / "config" / f"{name}.yaml")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"trainig": {}}, ["trainig is not a key", "did you mean training?"]),
+        ({"training": {"stepz": 1}}, ["training.stepz is not a key", "did you mean training.steps?"]),
+        ({"pool": {"t_iou": 0.5}}, ["pool.t_iou is not a key", "did you mean annotation.t_iou?"]),
+        ({"pool": {"truth": {"annotation": "x"}}}, ["did you mean pool.truth.annotations?"]),
+        ({"annotation": {"xyzzy": 1}}, ["annotation.xyzzy is not a key", "valid here: annotator"]),
+        ({"seed": "one"}, ["seed:", "(it is 'one')"]),
+        ({"training": {"scale_jitter": [2, 1]}}, ["training.scale_jitter", "lower end comes first"]),
+        ({"prediction": {"store_score": 0.9}}, ["prediction.store_score", "lower store_score"]),
+        ({"annotation": {"annotator": "oracle"}}, ["annotation.annotator: oracle", "pool.truth.annotations"]),
+        ({"clustering": {"scope": "global"}}, ["annotation.start: category", "cut:S or top:K"]),
+        ({"loop": {"upper_bound": True}}, ["loop.upper_bound", "pool.truth"]),
+        ({"annotation": {"start": "cut:0"}}, ["annotation.start"]),
+    ],
+)
+def test_errors_name_the_key_and_the_remedy(values: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(SegloopError) as error:
+        config.load(values)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_a_file_that_is_missing_or_no_mapping_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SegloopError, match="does not exist"):
+        config.load_file(tmp_path / "none.yaml")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(SegloopError, match="holds a list"):
+        config.load_file(tmp_path / "list.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [1\n")
+    with pytest.raises(SegloopError, match="not valid YAML"):
+        config.load_file(tmp_path / "broken.yaml")
+
+
+def test_generated_documents_are_up_to_date(repository: Path) -> None:
+    """Run `make config` after a change of config.py."""
+    folder = repository / "config"
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    assert (folder / "default.yaml").read_text(encoding="utf-8") == config.default_yaml()
+    assert json.loads((folder / "schema.json").read_text(encoding="utf-8")) == config.json_schema()
+    assert readme == config.with_table(readme)
+
+
+def test_default_yaml_is_what_an_empty_configuration_means() -> None:
+    assert config.load(yaml.safe_load(config.default_yaml())) == config.load({})
+
+
+def test_every_key_is_explained() -> None:
+    rows = [line.split("|") for line in config.table().splitlines()[2:]]
+    assert len(rows) > 60
+    assert [row[1] for row in rows if not row[3].strip()] == []
