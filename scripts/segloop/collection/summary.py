@@ -1,9 +1,41 @@
 """What an iteration and a run came to."""
 
+import csv
+import platform
+from collections import defaultdict
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
+
+from segloop.annotation.answers import read_answers
+from segloop.annotation.oracle import Truth, good, mask_iou, match_one_to_one, read_truth_match
+from segloop.annotation.verdicts import ACCEPTED, DUPLICATE, read_verdicts
 from segloop.config import AnnotationConfig, LoopConfig
+from segloop.data import masks
+from segloop.errors import SegloopError
+from segloop.files import read_json, write_json
+from segloop.store.index import read_index_columns
+
+SCHEMA_VERSION: Final = 1
+
+LIBRARIES: Final = (
+    "dask",
+    "distributed",
+    "faiss-cpu",
+    "fastcluster",
+    "numpy",
+    "pillow",
+    "pyarrow",
+    "pycocotools",
+    "scipy",
+    "segloop",
+    "snakemake",
+    "torch",
+    "torchvision",
+    "zarr",
+)
 
 
 def summarise_iteration(
@@ -12,25 +44,171 @@ def summarise_iteration(
     evaluation: Path,
     model: Path,
     output: Path,
+    collected: list[Path],
+    gpu_benchmarks: list[Path],
+    annotation: AnnotationConfig,
     index: Path | None = None,
     answers: Path | None = None,
     verdicts: Path | None = None,
     truth_match: Path | None = None,
-    collected: list[Path],
     truth: Path | None = None,
     control_evaluation: Path | None = None,
-    gpu_benchmarks: list[Path],
-    annotation: AnnotationConfig,
 ) -> None:
-    """model: the model folder of this iteration; collected: those of 1..i; gpu_benchmarks: Snakemake's TSV files of
-    this iteration's GPU jobs (train, predict, evaluate), may be missing on disk. index..truth are None in iteration 0;
-    truth_match and truth are None without truth."""
-    raise NotImplementedError
+    """Write the summary of an iteration: one row of the table. What is not known is null.
+
+    Parameters
+    ----------
+    evaluation
+        evaluation.json of the model that this iteration trained.
+    model
+        Its folder.
+    collected
+        collected.json of the iterations 1..i; empty in iteration 0.
+    gpu_benchmarks
+        Snakemake's TSV files of the jobs of this iteration that use a GPU where there is one; missing ones count as 0.
+    index, answers, verdicts
+        Of this iteration; None in iteration 0, in which nothing is asked.
+    truth_match, truth
+        None where the pool's truth is not known.
+    control_evaluation
+        evaluation.json of the control of this iteration, where it is known by now.
+
+    Raises
+    ------
+    SegloopError
+        If a file is missing or damaged.
+    """
+    measured = read_json(evaluation)
+    summary: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "iteration": iteration}
+    summary |= dict.fromkeys(
+        ("predictions", "duplicates", "questions", "collected", "collected_total", "masks_per_question")
+    )
+    summary |= dict.fromkeys(("precision", "recall", "truth_recall"))
+    if index is not None and verdicts is not None and answers is not None:
+        summary |= _counts(index, answers, collected)
+        summary |= _against_predictions(verdicts, truth_match, annotation)
+        summary["truth_recall"] = None if truth is None else truth_recall(collected, truth, annotation.t_iou)
+    summary |= {name: measured[name] for name in ("ap", "ap50", "ap_per_category")}
+    summary["control_ap"] = None if control_evaluation is None else read_json(control_evaluation)["ap"]
+    summary["certificate"] = None
+    summary |= _cost(answers) | {"gpu_hours": gpu_hours(model, gpu_benchmarks)}
+    write_json(output, summary)
+
+
+def _counts(index: Path, answers: Path, collected: list[Path]) -> dict[str, Any]:
+    (duplicate_of,) = read_index_columns(index, "duplicate_of")
+    questions = len(read_answers(answers))
+    each = [len(read_json(path)["annotations"]) for path in collected]
+    return {
+        "predictions": len(duplicate_of),
+        "duplicates": int(np.count_nonzero(duplicate_of)),
+        "questions": questions,
+        "collected": each[-1],
+        "collected_total": sum(each),
+        "masks_per_question": each[-1] / questions if questions else None,
+    }
+
+
+def _against_predictions(verdicts: Path, truth_match: Path | None, annotation: AnnotationConfig) -> dict[str, Any]:
+    """Return precision and recall of the accepted masks among the predictions that are no duplicates.
+
+    Precision is |A and good| / |A|, recall |A and good| / |good|: of what was predicted, not of all truth.
+    """
+    if truth_match is None:
+        return {}
+    judged, match = read_verdicts(verdicts), read_truth_match(truth_match)
+    if not np.array_equal(judged.prediction, match.prediction):
+        raise SegloopError(f"{verdicts} and {truth_match} hold different predictions. Run match_truth again.")
+    new = judged.reason != DUPLICATE
+    is_good = good(match, annotation.t_iou, annotation.matching) & new
+    accepted = (judged.verdict == ACCEPTED) & new
+    both = int(np.count_nonzero(is_good & accepted))
+    return {
+        "precision": both / int(accepted.sum()) if accepted.any() else None,
+        "recall": both / int(is_good.sum()) if is_good.any() else None,
+    }
+
+
+def truth_recall(collected: list[Path], truth: Path, t_iou: float) -> float | None:
+    """Return the share of the pool's truth that collected masks match one to one; None if there is no truth.
+
+    Masks of all iterations are matched together, in score order within image and category (`match_one_to_one`); crowds
+    count in neither part. The thesis reports 28 % (section 4).
+    """
+    wanted = Truth.read(truth)
+    found: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
+    for path in collected:
+        for annotation in read_json(path)["annotations"]:
+            found[annotation["image_id"], annotation["category_id"]].append(annotation)
+    matched = 0
+    for (image, category), annotations in found.items():
+        ids, truth_rles = wanted.of(image, category)
+        if len(ids):
+            rles = [masks.from_json(annotation["segmentation"]) for annotation in annotations]
+            iou = mask_iou(rles, truth_rles, f"image {image} in the collected masks and {truth}")
+            score = np.array([annotation["score"] for annotation in annotations])
+            matched += int(np.count_nonzero(match_one_to_one(iou, score, t_iou) >= 0))
+    return matched / wanted.count if wanted.count else None
+
+
+def _cost(answers: Path | None) -> dict[str, Any]:
+    """Return what the answers of an iteration cost: dollars, and people's seconds."""
+    if answers is None:
+        return {"dollars": None, "seconds": None}
+    table = read_answers(answers)
+
+    def total(column: str) -> float:
+        return float(table.column(column).fill_null(0.0).to_numpy().sum())
+
+    return {"dollars": total("price"), "seconds": total("seconds")}
+
+
+def gpu_hours(model: Path, benchmarks: list[Path]) -> float:
+    """Return the hours that an iteration's jobs held a GPU: 0 if its model was trained on a CPU.
+
+    Raises
+    ------
+    SegloopError
+        If the model is missing or damaged, or a benchmark file is not one of Snakemake's.
+    """
+    device = read_json(model / "model.json").get("device", "cpu")
+    if not str(device).startswith("cuda"):
+        return 0.0
+    return sum(_benchmark_seconds(path) for path in benchmarks if path.is_file()) / 3600
+
+
+def _benchmark_seconds(path: Path) -> float:
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    try:
+        # Repeated benchmarks are repeated runs: each held the GPU.
+        return sum(float(row["s"]) for row in rows)
+    except (KeyError, TypeError, ValueError):
+        raise SegloopError(f"{path} is not a benchmark of Snakemake. Remove it and run the summary again.") from None
 
 
 def stop_reason(summaries: list[dict[str, Any]], loop: LoopConfig) -> str | None:
-    """Return "no_new_masks", "no_better_ap", "iterations" or None (go on), from the summaries of iterations 0..i."""
-    raise NotImplementedError
+    """Return why the run ends after these iterations, or None if it goes on.
+
+    Parameters
+    ----------
+    summaries
+        Of the iterations 0..i, in order.
+
+    Returns
+    -------
+    "no_new_masks" (the last iteration collected none) or "no_better_ap" (its AP is not above that of the iteration
+    before) where the configuration names these rules; "iterations" when all are done. Unknown figures stop nothing.
+    """
+    last = summaries[-1]
+    rules = [] if loop.stop == "never" else loop.stop
+    if last["iteration"] > 0:
+        if "no_new_masks" in rules and last["collected"] == 0:
+            return "no_new_masks"
+        aps = last["ap"], summaries[-2]["ap"]
+        if "no_better_ap" in rules and None not in aps and aps[0] <= aps[1]:
+            return "no_better_ap"
+    return "iterations" if last["iteration"] >= loop.iterations else None
 
 
 def summarise_run(
@@ -41,7 +219,52 @@ def summarise_run(
     loop: LoopConfig,
     output: Path,
 ) -> None:
-    """summaries: iterations 0..last; control_evaluations: iterations 1..last or empty. Writes {"schema_version",
-    "iterations": [summary...], "stop_reason", "control": {"iterations": [{"iteration", "ap", "ap50"}...]}|null,
-    "upper_bound": {"ap", "ap50"}|null, "versions": {...}}."""
-    raise NotImplementedError
+    """Write the summary of a run.
+
+    Parameters
+    ----------
+    summaries
+        Of the iterations 0..last, in order.
+    control_evaluations
+        Of the iterations 1..last, or none. Of a run that a rule stopped, there may be fewer summaries than these.
+    output
+        {"schema_version", "iterations": [a summary each], "stop_reason", "control": {"1": {"ap", "ap50"}, ...} or null,
+        "upper_bound": {"ap", "ap50"} or null, "versions": {library: version}}.
+
+    Raises
+    ------
+    SegloopError
+        If a file is missing or damaged.
+    """
+    rows = [read_json(path) for path in summaries]
+    control = {str(number): _ap(path) for number, path in enumerate(control_evaluations, start=1)}
+    for row in rows:
+        if str(row["iteration"]) in control:
+            row["control_ap"] = control[str(row["iteration"])]["ap"]
+    write_json(
+        output,
+        {
+            "schema_version": SCHEMA_VERSION,
+            "iterations": rows,
+            "stop_reason": stop_reason(rows, loop),
+            "control": control or None,
+            "upper_bound": None if upper_bound_evaluation is None else _ap(upper_bound_evaluation),
+            "versions": versions(),
+        },
+    )
+
+
+def _ap(evaluation: Path) -> dict[str, Any]:
+    measured = read_json(evaluation)
+    return {"ap": measured["ap"], "ap50": measured["ap50"]}
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of Python and of the libraries that results depend on; None for those not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found

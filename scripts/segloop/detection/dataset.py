@@ -114,7 +114,7 @@ class TrainingSet:
             raise SegloopError(f"{path} has no categories: there is nothing to learn")
         self._cache: dict[str, ImageArray] = {}
         records = list(_records(dataset))
-        readable = self._check([record.file_name for record in records], report, threads)
+        readable = self._check(records, report, threads)
         self.records = [record for record, good in zip(records, readable, strict=True) if good]
         report.finish()
         if not any(len(record.labels) for record in self.records):
@@ -123,10 +123,11 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.records)
 
-    def _check(self, files: list[str], report: SkipReport, threads: int) -> list[bool]:
+    def _check(self, records: list[Record], report: SkipReport, threads: int) -> list[bool]:
         room = CACHE_BYTES
         readable = []
-        for file, image in zip(files, read_ahead(_open_or_error, files, threads), strict=True):
+        for record, image in zip(records, read_ahead(_open_or_error, records, threads), strict=True):
+            file = record.file_name
             readable.append(not isinstance(image, ImageError))
             if isinstance(image, ImageError):
                 report.skip(file, file, str(image))
@@ -148,11 +149,14 @@ class TrainingSet:
         return make_sample(self.image(index), self.records[index], view)
 
 
-def _open_or_error(file: str) -> ImageArray | ImageError:
+def _open_or_error(record: Record) -> ImageArray | ImageError:
     try:
-        return open_image(Path(file))
+        image = open_image(Path(record.file_name))
     except ImageError as error:
         return error
+    if image.shape[:2] != (record.height, record.width):
+        return ImageError(f"is {image.shape[0]} x {image.shape[1]} pixels, its masks {record.height} x {record.width}")
+    return image
 
 
 def _records(dataset: dict[str, Any]) -> Iterator[Record]:

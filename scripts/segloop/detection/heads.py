@@ -3,8 +3,6 @@
 Parameter names are those of torchvision, so that its files of weights fit.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,59 +19,6 @@ MASK_CHUNK = 256
 """Masks predicted at once: bounds the memory of images with hundreds of objects."""
 
 
-class RegionPooler(nn.Module):
-    """Cut a fixed square of features out of the pyramid level that fits a box.
-
-    The level of a box follows Lin et al., Feature Pyramid Networks (CVPR 2017), equation 1. Unlike torchvision's
-    pooler it knows its strides instead of guessing them from the first batch it sees, so that a resumed training
-    cannot differ from an undisturbed one.
-    """
-
-    def __init__(
-        self, strides: tuple[int, ...], size: int, *, aligned: bool, canonical_size: float, canonical_level: int
-    ) -> None:
-        super().__init__()
-        self.strides = strides
-        self.size = size
-        self.aligned = aligned
-        self.canonical_size = canonical_size
-        self.canonical_level = canonical_level
-
-    def levels(self, boxes: Tensor) -> Tensor:
-        """Return int64[n], the index into `strides` of every box of float[n, 4]."""
-        side = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1).sqrt()
-        level = torch.floor(self.canonical_level + torch.log2(side / self.canonical_size + 1e-6)).to(torch.int64)
-        first = round(math.log2(self.strides[0]))
-        return level.clamp(first, first + len(self.strides) - 1) - first
-
-    def forward(self, features: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
-        """Pool features for boxes.
-
-        Parameters
-        ----------
-        features
-            Pyramid levels float[B, C, h, w], finest first; levels beyond `strides` are not used.
-        boxes
-            For each image float[n, 4] in pixels of the network's input.
-
-        Returns
-        -------
-        float[sum of n, C, size, size] in the order of the boxes.
-        """
-        flat = torch.cat(boxes)
-        image = torch.cat([torch.full_like(box[:, :1], index) for index, box in enumerate(boxes)])
-        regions = torch.cat((image, flat), dim=1)
-        level = self.levels(flat)
-        pooled, rows = [], []
-        for index, (stride, feature) in enumerate(zip(self.strides, features.values(), strict=False)):
-            chosen = torch.where(level == index)[0]
-            rows.append(chosen)
-            pooled.append(
-                roi_align(feature, regions[chosen], self.size, 1.0 / stride, sampling_ratio=2, aligned=self.aligned)
-            )
-        return torch.cat(pooled)[torch.argsort(torch.cat(rows))]
-
-
 class IgnoringProposals(RegionProposalNetwork):  # type: ignore[misc]
     """Region proposals whose anchors in ignored regions are no negatives."""
 
@@ -83,6 +28,15 @@ class IgnoringProposals(RegionProposalNetwork):  # type: ignore[misc]
         for label, boxes, target in zip(labels, anchors, targets, strict=True):
             label[(label == 0) & inside_ignored(boxes, target["ignored"])] = -1.0
         return labels, matched
+
+    def compute_loss(
+        self, objectness: Tensor, regression: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the losses of objectness and box; zero if every anchor is left out, where a mean would be NaN."""
+        if all(bool((label < 0).all()) for label in labels):
+            return objectness.sum() * 0, regression.sum() * 0
+        losses: tuple[Tensor, Tensor] = super().compute_loss(objectness, regression, labels, regression_targets)
+        return losses
 
 
 class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
@@ -116,7 +70,10 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
         """Return the losses of class, box and mask for the proposals of a batch."""
         proposals, matched, labels, regression_targets = self.select_training_samples(proposals, targets)
         logits, regression = self.box_predictor(self.box_head(self.box_roi_pool(features, proposals)))
-        class_loss, box_loss = fastrcnn_loss(logits, regression, labels, regression_targets)
+        if len(logits):
+            class_loss, box_loss = fastrcnn_loss(logits, regression, labels, regression_targets)
+        else:
+            class_loss, box_loss = logits.sum() * 0, regression.sum() * 0
         mask_loss = self._mask_loss(features, proposals, matched, labels, targets)
         return {"loss_classifier": class_loss, "loss_box_reg": box_loss, "loss_mask": mask_loss}
 
@@ -168,7 +125,8 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
         """
         embedding = self.box_head(self.box_roi_pool(features, proposals))
         logits, regression = self.box_predictor(embedding)
-        boxes = self.box_coder.decode(regression, proposals)
+        # The coder leaves out the axis of classes when there is no proposal at all.
+        boxes = self.box_coder.decode(regression, proposals).reshape(*logits.shape, 4)
         counts = [len(boxes_of_image) for boxes_of_image in proposals]
         found = [
             self._keep_best(*parts, size, score)

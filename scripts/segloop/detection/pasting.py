@@ -15,7 +15,7 @@ def paste_mask(probability: FloatArray, box: FloatArray, height: int, width: int
     """Resample a square of probabilities to the pixels of its box and cut it at one half.
 
     Pixel centres lie at half-integers, and the square fills the box exactly: no rounding of the box moves the edge of
-    a small object. Probability is zero outside the square.
+    a small object. Pixels with their centre outside the box do not belong to the mask.
 
     Parameters
     ----------
@@ -41,12 +41,14 @@ def paste_mask(probability: FloatArray, box: FloatArray, height: int, width: int
 
 
 def _pixels(low: float, high: float, limit: int) -> npt.NDArray[np.int64]:
-    return np.arange(max(math.floor(low), 0), min(math.ceil(high), limit))
+    # Those with their centre in [low, high).
+    return np.arange(max(math.ceil(low - 0.5), 0), min(math.ceil(high - 0.5), limit))
 
 
 def _interpolation(pixels: npt.NDArray[np.int64], low: float, high: float, side: int) -> FloatArray:
     # Row k holds the weights with which the cells of the square make up pixel k: linear, hat-shaped.
-    position = (pixels + 0.5 - low) * (side / max(high - low, 1e-6)) - 0.5
+    # Beyond the centre of the outermost cell its value holds.
+    position = np.clip((pixels + 0.5 - low) * (side / (high - low)) - 0.5, 0, side - 1)
     weights = 1.0 - np.abs(position[:, None] - np.arange(side)[None, :])
     return np.maximum(weights, 0.0).astype(np.float32)
 

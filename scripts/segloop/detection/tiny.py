@@ -12,7 +12,8 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
 
-from segloop.detection.heads import EmbeddingHeads, IgnoringProposals, MaskRCNN, RegionPooler
+from segloop.detection.heads import EmbeddingHeads, IgnoringProposals, MaskRCNN
+from segloop.detection.pooling import RegionPooler
 
 STRIDES = (4, 8, 16, 32)
 STAGES = (48, 80, 112, 128)

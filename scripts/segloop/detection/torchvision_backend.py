@@ -19,8 +19,9 @@ from torchvision.ops import FrozenBatchNorm2d
 from segloop.config import DetectorConfig
 from segloop.data.masks import Rle
 from segloop.detection import model_files
-from segloop.detection.heads import EmbeddingHeads, IgnoringProposals, MaskRCNN, RegionPooler
+from segloop.detection.heads import EmbeddingHeads, IgnoringProposals, MaskRCNN
 from segloop.detection.pasting import paste_mask
+from segloop.detection.pooling import RegionPooler
 from segloop.detection.segmenter import Detections, ImageArray, numerical_settings
 from segloop.detection.tiny import build_tiny
 from segloop.errors import SegloopError
@@ -53,12 +54,6 @@ def build_model(config: DetectorConfig, categories: int) -> MaskRCNN:
 
 
 def _build_resnet(config: DetectorConfig, num_classes: int) -> MaskRCNN:
-    if config.weights is None and not config.trainable_batch_norm:
-        logger.warning(
-            "detector.weights is null: a %s with frozen batch norms seldom learns from random weights; give pretrained "
-            "weights or set detector.trainable_batch_norm: true",
-            config.architecture,
-        )
     backbone = resnet_fpn_backbone(
         backbone_name=RESNETS[config.architecture],
         weights=None,
@@ -155,7 +150,7 @@ def load_model(model: Path) -> tuple[MaskRCNN, dict[str, Any], DetectorConfig]:
     """
     description = model_files.read_description(model)
     config = DetectorConfig.model_validate(description["detector"])
-    network = build_model(config.model_copy(update={"weights": "in the model directory"}), len(description["categories"]))
+    network = build_model(config, len(description["categories"]))
     try:
         network.load_state_dict(model_files.read_weights(model))
     except RuntimeError as error:

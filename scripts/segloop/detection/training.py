@@ -200,6 +200,12 @@ def _initialise(model: MaskRCNN, plan: Plan, detector: DetectorConfig, categorie
     if detector.weights is not None:
         load_initial_weights(model, Path(detector.weights))
         return sha256_file(detector.weights)
+    if detector.architecture != "tiny" and not detector.trainable_batch_norm:
+        logger.warning(
+            "detector.weights is null: a %s with frozen batch norms seldom learns from random weights; give pretrained "
+            "weights or set detector.trainable_batch_norm: true",
+            detector.architecture,
+        )
     return None
 
 
@@ -274,8 +280,8 @@ def _step(
     images = to_batch([sample.image for sample in samples], device)
     losses = model.losses(images, sizes, to_targets(samples, device))
     total = torch.stack(list(losses.values())).sum()
-    if not math.isfinite(float(total)):
-        values = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items())
+    if not math.isfinite(float(total.detach())):
+        values = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in losses.items())
         raise SegloopError(
             f"training stopped at step {step}: a loss is not finite ({values}). Lower training.learning_rate, set "
             "training.clip_gradient, or lengthen training.warmup_steps."
@@ -310,13 +316,14 @@ def _resume(path: Path, fingerprint: str, model: MaskRCNN, optimiser: torch.opti
         return Progress()
     try:
         checkpoint = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
-        if checkpoint["fingerprint"] != fingerprint:
-            logger.info("the checkpoint %s belongs to other settings or data; training starts anew", path)
-            return Progress()
-        model.load_state_dict(checkpoint["model"])
-        optimiser.load_state_dict(checkpoint["optimiser"])
     except Exception as error:  # whatever torch's unpickler raises for a damaged file
-        raise SegloopError(f"the checkpoint {path} cannot be read ({error}). Delete it; training starts anew.") from None
+        logger.warning("the checkpoint %s cannot be read (%s); training starts anew", path, error)
+        return Progress()
+    if checkpoint["fingerprint"] != fingerprint:
+        logger.info("the checkpoint %s belongs to other settings or data; training starts anew", path)
+        return Progress()
+    model.load_state_dict(checkpoint["model"])
+    optimiser.load_state_dict(checkpoint["optimiser"])
     logger.info("training goes on from step %d of %s", checkpoint["step"], path)
     return Progress(checkpoint["step"], checkpoint["seconds"], checkpoint["losses"])
 

@@ -90,8 +90,8 @@ def read_index(path: str | Path) -> Index:
         If it is missing, truncated or of another schema version.
     """
     store = Store(path, KIND)
-    absent = {name for name in _DTYPES if not _holds(store, name)}
-    return Index(**{name: None if name in absent else store.read(name) for name in _DTYPES})
+    columns: dict[str, Any] = {name: store.read(name) if _holds(store, name) else None for name in _DTYPES}
+    return Index(**columns)
 
 
 def read_index_columns(path: str | Path, *names: str) -> list[npt.NDArray[Any]]:

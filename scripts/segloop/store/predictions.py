@@ -292,6 +292,6 @@ class PredictionShard:
             return slab if len(slab) == len(rows) and bool((np.diff(rows) == 1).all()) else slab[rows - first]
         return self._store.read_rows("embedding", rows)
 
-    def _check_rows(self, rows: npt.NDArray[np.int64]) -> None:
+    def _check_rows(self, rows: npt.NDArray[np.integer]) -> None:
         if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(self):
             raise SegloopError(f"{self.path} has {len(self)} rows, but row {int(rows.max())} was asked for.")

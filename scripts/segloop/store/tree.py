@@ -5,7 +5,7 @@ before parents, so that the root is 2N-2. `members(v) = order[start[v] : start[v
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,19 @@ def read_tree(path: str | Path) -> Tree:
     store = Store(path, KIND)
     attributes = {key: value for key, value in public(store.attributes).items() if key != "leaves"}
     return Tree(**{name: store.read(name) for name in _DTYPES}, attributes=attributes)
+
+
+def to_scipy(tree: Tree, part: int) -> npt.NDArray[np.float64]:
+    """Return the linkage matrix of one partition as scipy defines it, float64 [n-1, 4]; the tree stores none."""
+    first = int(tree.part_offset[part])
+    count = int(tree.part_offset[part + 1]) - first
+    begin = first - part
+    inner = slice(begin, begin + count - 1)
+    children = np.stack([tree.left[inner], tree.right[inner]], axis=1).astype(np.float64)
+    is_leaf = children < tree.n
+    children -= np.where(is_leaf, first, tree.n + begin - count)
+    sizes = tree.size[tree.n + begin : tree.n + begin + count - 1]
+    return np.column_stack([children, tree.height[inner], sizes])
 
 
 def validate(tree: Tree) -> None:

@@ -62,9 +62,7 @@ class Policy(Protocol):
         Together they cover each row once, and their order is fixed.
         """
 
-    def step(
-        self, world: World, answers: Answers, seed: int, units: npt.NDArray[np.int64] | None = None
-    ) -> Decision:
+    def step(self, world: World, answers: Answers, seed: int, units: npt.NDArray[np.int64] | None = None) -> Decision:
         """Return the questions to ask now and the verdicts so far.
 
         Parameters

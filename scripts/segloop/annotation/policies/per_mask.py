@@ -33,9 +33,7 @@ class PerMask:
         """Return the one unit: all masks, outside any node."""
         return np.full(1, OUTSIDE, np.int64)
 
-    def step(
-        self, world: World, answers: Answers, seed: int, units: npt.NDArray[np.int64] | None = None
-    ) -> Decision:
+    def step(self, world: World, answers: Answers, seed: int, units: npt.NDArray[np.int64] | None = None) -> Decision:
         """Return the questions to ask now and the verdicts so far (see `Policy.step`)."""
         known = known_answers(world, answers)
         queue = self._queue(world, seed)[: self.questions]

@@ -1,0 +1,95 @@
+"""Cosine distances by matrix products, in float32, written straight into the array that the linkage consumes.
+
+`scipy.spatial.distance.pdist` takes 20 times as long for the same numbers at 1024 dimensions.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+# Rows of a block of products: large enough for the matrix product to reach its speed, and small beside the result.
+_BLOCK = 256
+
+
+def norms(rows: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
+    """Return the Euclidean length of each row, float32 [n]; not finite where a row is not.
+
+    Sums run in float64, so that neither large nor tiny rows leave the range of float32 on the way.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        # einsum converts in small buffers: no float64 copy of the rows comes into being.
+        squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+        return np.sqrt(squares).astype(np.float32)
+
+
+def has_direction(lengths: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Return which rows can be clustered: those whose length is finite and above zero."""
+    return np.isfinite(lengths) & (lengths > 0)
+
+
+def unit_rows(
+    rows: npt.NDArray[np.floating[Any]], lengths: npt.NDArray[np.float32] | None = None
+) -> npt.NDArray[np.float32]:
+    """Return rows scaled to length 1, float32 [n, D].
+
+    Parameters
+    ----------
+    rows
+        Embeddings, float16 or float32 [n, D]; none of zero length.
+    lengths
+        Their lengths if they are known.
+    """
+    lengths = norms(rows) if lengths is None else lengths
+    unit = rows.astype(np.float32)
+    unit /= lengths[:, None]
+    return unit
+
+
+def condensed(unit: npt.NDArray[np.float32], linkage: str) -> npt.NDArray[np.float64]:
+    """Return all pairwise distances as fastcluster wants them.
+
+    Parameters
+    ----------
+    unit
+        Rows of length 1, float32 [n, D].
+    linkage
+        `average` and `complete` cluster 1 - cos; `ward` the (unsquared) Euclidean distance, sqrt(2 (1 - cos)).
+
+    Returns
+    -------
+    float64 [n (n-1) / 2]: the upper triangle of the distance matrix, row by row; 4 n² bytes.
+
+    Notes
+    -----
+    1 - cos cancels in float32 for near duplicates, so that it is clipped at 0.
+    """
+    n = len(unit)
+    out = np.empty(n * (n - 1) // 2, np.float64)
+    filled = 0
+    for start in range(0, n, _BLOCK):
+        block = unit[start : start + _BLOCK] @ unit[start:].T
+        np.subtract(1.0, block, out=block)
+        np.maximum(block, 0.0, out=block)
+        if linkage == "ward":
+            block *= 2.0
+            np.sqrt(block, out=block)
+        for row in range(len(block)):
+            count = n - start - row - 1
+            out[filled : filled + count] = block[row, row + 1 :]
+            filled += count
+    return out
+
+
+def expected_seconds(rows: npt.NDArray[np.int64] | int, dim: int) -> Any:
+    """Return about how long the exact tree of so many rows takes on one core of 2024.
+
+    Fitted on measurements up to 32,000 rows: the product 1e-8 s, the linkage 1.6e-8 s times the square of the rows.
+    """
+    squares = np.asarray(rows, np.float64) ** 2
+    return squares * (1e-8 * dim / 1024 + 1.6e-8) + 1e-3
+
+
+def expected_bytes(rows: int, dim: int) -> int:
+    """Return about how much memory the exact tree of so many rows takes: distances, rows and one block of products."""
+    return 4 * rows * rows + 6 * rows * dim + 4 * _BLOCK * rows + 200 * rows

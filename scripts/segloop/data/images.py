@@ -1,0 +1,77 @@
+"""Reading images: whatever a folder of photographs holds becomes height x width x 3 RGB."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from segloop.errors import SegloopError
+
+# A photograph of more pixels than this is a mistake or an attack (a small file that decodes to gigabytes).
+MAX_PIXELS = 200_000_000
+
+
+class ImageError(SegloopError):
+    """An image that cannot be read; the message names the file and the reason."""
+
+
+def open_image(path: str | Path) -> npt.NDArray[np.uint8]:
+    """Read an image as RGB, uint8 of shape (height, width, 3).
+
+    Greyscale, 16-bit, palette, RGBA and CMYK files are converted; the rotation in a photograph's EXIF data is
+    applied, so that pixels are where people see them.
+
+    Raises
+    ------
+    ImageError
+        If the file is missing, truncated, no image, or larger than `MAX_PIXELS`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                _check_size(path, *image.size)
+                image.load()
+                return _to_rgb(ImageOps.exif_transpose(image))
+    except FileNotFoundError:
+        raise ImageError(f"{path} does not exist") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path} cannot be read as an image ({error})") from None
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Return (width, height) in pixels as people see the image, from the file's head alone.
+
+    Raises
+    ------
+    ImageError
+        If the file is missing or no image.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                _check_size(path, *image.size)
+                turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+                return (image.height, image.width) if turned else (image.width, image.height)
+    except FileNotFoundError:
+        raise ImageError(f"{path} does not exist") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path} cannot be read as an image ({error})") from None
+
+
+def _check_size(path: str | Path, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{path} has {width} x {height} pixels, more than the limit of {MAX_PIXELS}")
+
+
+def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+    if image.mode.startswith(("I", "F")):
+        # 16- and 32-bit greyscale: Pillow would clip at 255, so the range is scaled instead.
+        values = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if values.max(initial=0.0) > 255 else 255.0
+        grey = np.clip(values * (255.0 / top), 0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    return np.asarray(image.convert("RGB"), dtype=np.uint8)

@@ -1,0 +1,229 @@
+"""Masks as COCO run lengths (RLE): checked on entry, the same from end to end.
+
+Pixels run down the columns; runs alternate between zeros and ones and begin with zeros. In the compressed form each run
+(from the fourth on: its difference to the run two before) is written in groups of five bits, low group first, as
+characters 48..111. pycocotools' C code trusts what it is given, so nothing unchecked may reach it: `check` is the gate.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from segloop.errors import SegloopError
+
+
+class Rle(TypedDict):
+    """A checked mask: `size` is [height, width] in pixels, `counts` the compressed run lengths."""
+
+    size: list[int]
+    counts: bytes
+
+
+class MaskError(SegloopError):
+    """A mask that cannot be used; the message says what is wrong with it."""
+
+
+def encode(mask: npt.NDArray[np.bool_]) -> Rle:
+    """Return the run lengths of a mask of shape (height, width)."""
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"]}
+
+
+def decode(rle: Rle) -> npt.NDArray[np.bool_]:
+    """Return the mask of shape (height, width)."""
+    decoded: npt.NDArray[np.bool_] = coco_mask.decode(rle).astype(bool)
+    return decoded
+
+
+def check(segmentation: Any, size: tuple[int, int] | None = None) -> Rle:
+    """Validate run lengths from outside and return them compressed in canonical form.
+
+    Parameters
+    ----------
+    segmentation
+        A mapping with `size` [height, width] and `counts`: a list of runs (uncompressed), text or bytes (compressed).
+    size
+        The height and width of the image, which the mask's must equal.
+
+    Raises
+    ------
+    MaskError
+        If anything is missing or of another type, if the size is not the image's, or if the runs are negative or do
+        not sum to height times width.
+    """
+    if not isinstance(segmentation, dict) or not {"size", "counts"} <= set(segmentation):
+        raise MaskError("is no run-length mask: it needs size and counts")
+    height, width = _checked_size(segmentation["size"])
+    if size is not None and (height, width) != size:
+        hint = "; height and width are swapped" if (width, height) == size else ""
+        raise MaskError(f"has size {height} x {width}, the image has {size[0]} x {size[1]}{hint}")
+    counts = segmentation["counts"]
+    if isinstance(counts, list):
+        runs = _checked_runs(counts)
+    elif isinstance(counts, str | bytes):
+        runs = _parse(counts)
+    else:
+        raise MaskError(f"has counts of type {type(counts).__name__}; text or a list is needed")
+    if len(runs) and int(runs.min()) < 0:
+        raise MaskError("has a negative run")
+    total = int(runs.sum())
+    if total != height * width:
+        raise MaskError(f"has runs that sum to {total}, its size is {height} x {width} = {height * width} pixels")
+    canonical = coco_mask.frPyObjects({"size": [height, width], "counts": _canonical(runs).tolist()}, height, width)
+    return {"size": [height, width], "counts": canonical["counts"]}
+
+
+# Beyond this number of pixels a size is a mistake or an attack: 2^30 pixels decode to a gigabyte.
+MAX_PIXELS = 1 << 30
+
+
+def _checked_size(size: Any) -> tuple[int, int]:
+    if not isinstance(size, list | tuple) or len(size) != 2:
+        raise MaskError(f"has size {size!r}; [height, width] is needed")
+    for side in size:
+        if isinstance(side, bool) or not isinstance(side, int | np.integer) or side < 1:
+            raise MaskError(f"has size {list(size)!r}; two positive whole numbers are needed")
+    height, width = int(size[0]), int(size[1])
+    if height * width > MAX_PIXELS:
+        raise MaskError(f"has size {height} x {width}, more than {MAX_PIXELS} pixels")
+    return height, width
+
+
+def _checked_runs(counts: list[Any]) -> npt.NDArray[np.int64]:
+    for run in counts:
+        if isinstance(run, bool) or not isinstance(run, int | np.integer) or not -MAX_PIXELS <= run <= MAX_PIXELS:
+            raise MaskError(f"has a run {run!r}; whole numbers of pixels are needed")
+    return np.asarray(counts, dtype=np.int64)
+
+
+def _parse(counts: str | bytes) -> npt.NDArray[np.int64]:
+    """Return the runs of compressed counts."""
+    try:
+        raw = counts.encode("ascii") if isinstance(counts, str) else counts
+    except UnicodeEncodeError:
+        raise MaskError("has counts with characters outside ASCII") from None
+    groups = np.frombuffer(raw, dtype=np.uint8).astype(np.int64) - 48
+    if len(groups) == 0:
+        return np.zeros(0, np.int64)
+    if groups.min() < 0 or groups.max() > 63:
+        raise MaskError("has counts with characters outside the RLE alphabet")
+    last = (groups & 0x20) == 0
+    if not last[-1]:
+        raise MaskError("has counts that end in the middle of a number")
+    ends = np.flatnonzero(last)
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    place = np.arange(len(groups)) - np.repeat(starts, ends - starts + 1)
+    # Seven groups hold 35 bits, more than any size that passes; longer numbers are mistakes.
+    if place.max() > 6:
+        raise MaskError("has a number of more than seven groups in its counts")
+    values = np.add.reduceat((groups & 0x1F) << (5 * place), starts)
+    negative = (groups[ends] & 0x10) != 0
+    values -= np.where(negative, np.int64(1) << (5 * (place[ends] + 1)), 0)
+    return _undo_differences(values)
+
+
+def _undo_differences(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    # Runs 0, 1 and 2 stand as they are; from 3 on a number is the difference to the run two before. So the odd runs
+    # are a running sum from run 1, the even ones from run 2.
+    runs = values.copy()
+    runs[1::2] = np.cumsum(values[1::2])
+    runs[2::2] = np.cumsum(values[2::2])
+    return runs
+
+
+def _canonical(runs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Join runs of one colour that a zero run separates, and drop empty runs at the end."""
+    if len(runs) < 2 or runs[1:].min() > 0:
+        return runs
+    colour = np.arange(len(runs)) % 2
+    kept = runs > 0
+    runs, colour = runs[kept], colour[kept]
+    starts = np.flatnonzero(np.concatenate(([True], colour[1:] != colour[:-1])))
+    joined = np.add.reduceat(runs, starts)
+    return np.concatenate(([0], joined)) if colour[0] == 1 else joined
+
+
+def from_polygons(polygons: Any, height: int, width: int) -> Rle:
+    """Return the mask of COCO polygons, whose parts are united.
+
+    Parameters
+    ----------
+    polygons
+        A list of parts, each a flat list x0, y0, x1, y1, ... of at least three points, in pixels.
+
+    Raises
+    ------
+    MaskError
+        If a part has fewer than six numbers, an odd number of them, or one that is no finite number.
+    """
+    if not isinstance(polygons, list) or not polygons:
+        raise MaskError("has no polygon")
+    for number, part in enumerate(polygons):
+        _check_part(part, number)
+    # Coordinates far outside the image only slow the rasteriser down; the mask ends at the border anyway.
+    clipped = [
+        np.clip(np.asarray(part, np.float64), -width - height, 2 * (width + height)).tolist() for part in polygons
+    ]
+    parts = coco_mask.frPyObjects(clipped, height, width)
+    merged = coco_mask.merge(parts)
+    return {"size": [height, width], "counts": merged["counts"]}
+
+
+def _check_part(part: Any, number: int) -> None:
+    if not isinstance(part, list) or len(part) < 6:
+        raise MaskError(f"has a polygon (part {number}) of fewer than three points")
+    if len(part) % 2:
+        raise MaskError(f"has a polygon (part {number}) with an odd number of coordinates")
+    for value in part:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise MaskError(f"has a polygon (part {number}) with the coordinate {value!r}")
+
+
+def area(rles: Sequence[Rle]) -> npt.NDArray[np.int64]:
+    """Return the areas in pixels, int64 of shape (n,)."""
+    if not rles:
+        return np.zeros(0, np.int64)
+    return np.asarray(coco_mask.area(list(rles)), dtype=np.int64)
+
+
+def boxes(rles: Sequence[Rle]) -> npt.NDArray[np.float64]:
+    """Return the boxes (x, y, width, height) in pixels, float64 of shape (n, 4)."""
+    if not rles:
+        return np.zeros((0, 4))
+    return np.asarray(coco_mask.toBbox(list(rles)), dtype=np.float64)
+
+
+def iou(a: Sequence[Rle], b: Sequence[Rle], crowd: Sequence[bool] | None = None) -> npt.NDArray[np.float64]:
+    """Return the intersection over union of each pair, float64 of shape (len(a), len(b)).
+
+    Parameters
+    ----------
+    crowd
+        For each of `b`: whether it is a crowd, whose union is the area of `a` alone (COCO's rule).
+    """
+    if not a or not b:
+        return np.zeros((len(a), len(b)))
+    flags = [int(flag) for flag in crowd] if crowd is not None else [0] * len(b)
+    return np.asarray(coco_mask.iou(list(a), list(b), flags), dtype=np.float64)
+
+
+def union(rles: Sequence[Rle]) -> Rle:
+    """Return the union of masks of one size."""
+    if not rles:
+        raise MaskError("the union of no masks has no size")
+    merged = coco_mask.merge(list(rles))
+    return {"size": list(rles[0]["size"]), "counts": merged["counts"]}
+
+
+def to_json(rle: Rle) -> dict[str, Any]:
+    """Return the mask as JSON holds it: counts as text."""
+    return {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
+
+
+def from_json(value: dict[str, Any]) -> Rle:
+    """Return a mask that segloop itself wrote; masks from elsewhere go through `check`."""
+    return {"size": value["size"], "counts": value["counts"].encode("ascii")}

@@ -1,0 +1,65 @@
+"""Records that could not be used: each is named, and too many of them stop the job."""
+
+import logging
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from segloop.errors import SegloopError
+from segloop.files import write_json
+
+logger = logging.getLogger("segloop")
+
+
+class SkipReport:
+    """Counts records and names the skipped ones in a `skipped.json`.
+
+    Parameters
+    ----------
+    path
+        Where the report is written.
+    max_share
+        The job stops when more than this share of the records was skipped.
+    """
+
+    def __init__(self, path: Path, max_share: float) -> None:
+        self.path = path
+        self.max_share = max_share
+        self.used = 0
+        self.skipped: list[dict[str, str]] = []
+
+    def use(self, records: int = 1) -> None:
+        """Count good records."""
+        self.used += records
+
+    def skip(self, file: str | Path, record: str | int, reason: str) -> None:
+        """Name a record that is not used, and why."""
+        self.skipped.append({"file": str(file), "record": str(record), "reason": reason})
+        logger.warning("skipped: %s, %s: %s", file, record, reason)
+
+    def finish(self) -> None:
+        """Write the report.
+
+        Raises
+        ------
+        SegloopError
+            If more than `max_share` of the records were skipped.
+        """
+        write_json(self.path, {"schema_version": 1, "used": self.used, "skipped": self.skipped})
+        total = self.used + len(self.skipped)
+        if len(self.skipped) > self.max_share * total:
+            first = "; ".join(f"{one['file']}, {one['record']}: {one['reason']}" for one in self.skipped[:3])
+            raise SegloopError(
+                f"{len(self.skipped)} of {total} records could not be used, more than max_skipped = {self.max_share}: "
+                f"{first}{' ...' if len(self.skipped) > 3 else ''}. Mend the data, or raise max_skipped. "
+                f"All are listed in {self.path} and in this log."
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.finish()
