@@ -11,7 +11,7 @@ rule collect_masks:
         predictions=predictions_of,
         verdicts="results/iter_{iteration}/verdicts.parquet",
         answers="results/iter_{iteration}/answers.parquet",
-        shards=rules.shard_pool.output.shards,
+        shards="resources/pool/shards",
         seed_set="resources/seed/train.json",
     output:
         collected="results/iter_{iteration}/collected.json",

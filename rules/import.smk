@@ -2,7 +2,7 @@
 #
 # Needs: the data named by `seed_set`, `validation_set` and `pool` (parameters, not inputs, so that a dry run needs no
 #        data), or generates scenes when `demo_data` is configured.
-# Gives: resources/seed/{train,val}.json, resources/pool/{shard}.parquet, resources/pool/truth.json.
+# Gives: resources/seed/{train,val}.json, resources/pool/shards/{shard}.parquet, resources/pool/truth.json.
 
 
 if CONFIG.demo_data:
@@ -53,7 +53,7 @@ rule shard_pool:
     input:
         demo_data,
     output:
-        shards=expand("resources/pool/{shard}.parquet", shard=SHARDS),
+        shards=directory("resources/pool/shards"),
         manifest="resources/pool/manifest.json",
         skipped="resources/pool/skipped.json",
     log:
@@ -78,7 +78,7 @@ if CONFIG.pool.truth:
         """Read the hidden truth of the pool; only the oracle, the metrics and the upper bound see it."""
         input:
             demo_data,
-            shards=rules.shard_pool.output.shards,
+            shards="resources/pool/shards",
             seed_set="resources/seed/train.json",
         output:
             truth="resources/pool/truth.json",

@@ -1,6 +1,6 @@
 # Predict and index: masks with scores and embeddings for every image of the pool.
 #
-# Needs: the model of the iteration before, resources/pool/{shard}.parquet, verdicts of earlier iterations.
+# Needs: the model of the iteration before, resources/pool/shards/{shard}.parquet, verdicts of earlier iterations.
 # Gives: results/iter_{iteration}/predictions/{shard}.zarr, results/iter_{iteration}/index.zarr.
 
 
@@ -8,7 +8,7 @@ rule predict_shard:
     """Predict masks on the images of one shard."""
     input:
         model=predicting_model,
-        images="resources/pool/{shard}.parquet",
+        shards="resources/pool/shards",
     output:
         predictions=directory("results/iter_{iteration}/predictions/{shard}.zarr"),
         skipped="results/iter_{iteration}/predictions/{shard}.skipped.json",

@@ -85,7 +85,7 @@ rule plot_neighbours:
     input:
         partitions="results/iter_{iteration}/partitions.zarr",
         predictions=predictions_of,
-        shards=rules.shard_pool.output.shards,
+        shards="resources/pool/shards",
         seed_set="resources/seed/train.json",
     output:
         png=report(
@@ -114,7 +114,7 @@ rule plot_galleries:
     input:
         predictions=predictions_of,
         verdicts="results/iter_{iteration}/verdicts.parquet",
-        shards=rules.shard_pool.output.shards,
+        shards="resources/pool/shards",
         seed_set="resources/seed/train.json",
         truth_match=if_truth("results/iter_{iteration}/truth_match.parquet"),
     output:

@@ -105,7 +105,7 @@ if CONFIG.loop.upper_bound:
         input:
             seed_set="resources/seed/train.json",
             truth="resources/pool/truth.json",
-            shards=rules.shard_pool.output.shards,
+            shards="resources/pool/shards",
         output:
             training_set="results/upper_bound/training_set.json",
         log:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from segloop.collection.collect import collect_masks
+from segloop.data.pool import shard_tables
 from segloop.jobs import job
 
 
@@ -14,7 +15,7 @@ def main(snakemake: Any) -> None:
             predictions=[Path(path) for path in snakemake.input.predictions],
             verdicts=Path(snakemake.input.verdicts),
             answers=Path(snakemake.input.answers),
-            shards=[Path(path) for path in snakemake.input.shards],
+            shards=shard_tables(Path(snakemake.input.shards)),
             seed_set=Path(snakemake.input.seed_set),
             output=Path(snakemake.output.collected),
             iteration=int(snakemake.wildcards.iteration),

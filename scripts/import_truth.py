@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from segloop.config import PoolConfig
-from segloop.data.pool import import_truth
+from segloop.data.pool import import_truth, shard_tables
 from segloop.jobs import job
 
 
@@ -13,7 +13,7 @@ def main(snakemake: Any) -> None:
         import_truth(
             config=PoolConfig.model_validate(snakemake.params.pool),
             data_root=Path(snakemake.params.data_root),
-            shards=[Path(path) for path in snakemake.input.shards],
+            shards=shard_tables(Path(snakemake.input.shards)),
             seed_set=Path(snakemake.input.seed_set),
             output=Path(snakemake.output.truth),
             skipped=Path(snakemake.output.skipped),

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from segloop.collection.merge import upper_bound_set
+from segloop.data.pool import shard_tables
 from segloop.jobs import job
 
 
@@ -12,7 +13,7 @@ def main(snakemake: Any) -> None:
         upper_bound_set(
             seed_set=Path(snakemake.input.seed_set),
             truth=Path(snakemake.input.truth),
-            shards=[Path(path) for path in snakemake.input.shards],
+            shards=shard_tables(Path(snakemake.input.shards)),
             output=Path(snakemake.output.training_set),
         )
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from segloop.data.pool import shard_tables
 from segloop.jobs import job, optional
 from segloop.reporting.gallery import plot_galleries
 
@@ -12,7 +13,7 @@ def main(snakemake: Any) -> None:
         plot_galleries(
             predictions=[Path(path) for path in snakemake.input.predictions],
             verdicts=Path(snakemake.input.verdicts),
-            shards=[Path(path) for path in snakemake.input.shards],
+            shards=shard_tables(Path(snakemake.input.shards)),
             seed_set=Path(snakemake.input.seed_set),
             truth_match=optional(snakemake.input.truth_match),
             accepted=Path(snakemake.output.accepted),

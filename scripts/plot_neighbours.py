@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from segloop.data.pool import shard_tables
 from segloop.jobs import job
 from segloop.reporting.neighbours import plot_neighbours
 
@@ -12,7 +13,7 @@ def main(snakemake: Any) -> None:
         plot_neighbours(
             partitions=Path(snakemake.input.partitions),
             predictions=[Path(path) for path in snakemake.input.predictions],
-            shards=[Path(path) for path in snakemake.input.shards],
+            shards=shard_tables(Path(snakemake.input.shards)),
             seed_set=Path(snakemake.input.seed_set),
             png=Path(snakemake.output.png),
             ids=Path(snakemake.output.ids),

@@ -12,7 +12,7 @@ def main(snakemake: Any) -> None:
     with job(snakemake):
         predict_shard(
             model=Path(snakemake.input.model),
-            images=Path(snakemake.input.images),
+            images=Path(snakemake.input.shards) / f"{snakemake.wildcards.shard}.parquet",
             shard=int(snakemake.wildcards.shard),
             iteration=int(snakemake.wildcards.iteration),
             output=Path(snakemake.output.predictions),

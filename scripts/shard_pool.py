@@ -14,7 +14,7 @@ def main(snakemake: Any) -> None:
             config=PoolConfig.model_validate(snakemake.params.pool),
             data_root=Path(snakemake.params.data_root),
             seed=snakemake.params.seed,
-            outputs=[Path(path) for path in snakemake.output.shards],
+            output=Path(snakemake.output.shards),
             manifest=Path(snakemake.output.manifest),
             skipped=Path(snakemake.output.skipped),
             max_skipped=snakemake.params.max_skipped,

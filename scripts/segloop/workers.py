@@ -1,6 +1,7 @@
 """Worker processes by Dask for work that falls into independent pieces; one worker means no process at all."""
 
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -45,14 +46,15 @@ def worker_map(workers: int, threads: int = 1) -> Iterator[OrderedMap]:
 
     with (
         tempfile.TemporaryDirectory(prefix="segloop-dask-") as scratch,
-        dask.config.set(_settings(threads)),
+        dask.config.set(_SETTINGS),
+        _environment(threads),
         _hidden_main_module(),
         LocalCluster(  # type: ignore[no-untyped-call]
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             local_directory=scratch,
             silence_logs=logging.CRITICAL,
         ) as cluster,
@@ -71,19 +73,32 @@ def _here(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Res
     return [function(item) for item in items]
 
 
-def _settings(threads: int) -> dict[str, Any]:
-    variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return {
-        "distributed.nanny.pre-spawn-environ": dict.fromkeys(variables, threads),
-        # Memory is what the job was given: never paused, spilled or killed by a guess of the machine's share.
-        "distributed.worker.memory.target": False,
-        "distributed.worker.memory.spill": False,
-        "distributed.worker.memory.pause": False,
-        "distributed.worker.memory.terminate": False,
-        # Nobody looks at a dashboard of so short a cluster.
-        "distributed.scheduler.http.routes": [],
-        "distributed.worker.http.routes": [],
-    }
+_SETTINGS = {
+    # Memory is what the job was given: never paused, spilled or killed by a guess of the machine's share.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    # Nobody looks at the dashboard of so short a cluster; what is left of it listens on any free loopback port.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+}
+
+
+@contextmanager
+def _environment(threads: int) -> Iterator[None]:
+    """Set the number of threads for processes that start inside the block; numerical libraries read it once."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

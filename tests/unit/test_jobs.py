@@ -24,9 +24,7 @@ def test_the_log_goes_where_the_rule_says(tmp_path: Path) -> None:
     assert not logger.handlers
 
 
-def test_an_error_for_a_person_ends_without_a_traceback(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_error_for_a_person_ends_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "rule.log"
     with pytest.raises(SystemExit) as end, job(_snakemake(log)):
         raise SegloopError("pool.json: no images. Name a folder that has some.")

@@ -56,9 +56,7 @@ def test_the_lock_of_a_killed_snakemake_is_cleared_and_a_living_ones_is_not(tmp_
 
 def test_the_record_repeats_the_run(tmp_path: Path) -> None:
     config = load({"seed": 7, "training": {"scale_jitter": [0.5, 2]}})
-    record_run(
-        config=config, output=tmp_path / "run.json", configuration=tmp_path / "c.yaml", lock=tmp_path / "r.lock"
-    )
+    record_run(config=config, output=tmp_path / "run.json", configuration=tmp_path / "c.yaml", lock=tmp_path / "r.lock")
     assert load(yaml.safe_load((tmp_path / "c.yaml").read_text())) == config
     assert read_json(tmp_path / "run.json")["versions"]["torch"]
     lock = (tmp_path / "r.lock").read_text().splitlines()

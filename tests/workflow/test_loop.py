@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,10 +19,7 @@ from .conftest import Loop, same_results
 
 pytestmark = pytest.mark.workflow
 
-FIELDS = (
-    "schema_version iteration predictions duplicates questions collected collected_total masks_per_question precision "
-    "recall truth_recall ap ap50 ap_per_category certificate dollars gpu_hours seconds"
-).split()
+FIELDS = ["schema_version", "iteration", "predictions", "duplicates", "questions", "collected", "collected_total", "masks_per_question", "precision", "recall", "truth_recall", "ap", "ap50", "ap_per_category", "certificate", "dollars", "gpu_hours", "seconds"]
 
 
 def test_each_iteration_is_a_row_with_all_fields(undisturbed: Loop) -> None:
@@ -86,11 +82,11 @@ def test_running_again_does_nothing(undisturbed: Loop) -> None:
     assert "Nothing to be done" in undisturbed.run()
 
 
-def test_the_seed_decides_and_the_number_of_workers_does_not(
-    undisturbed: Loop, new_loop: Callable[..., Loop]
-) -> None:
+def test_the_seed_decides_and_the_number_of_workers_does_not(undisturbed: Loop, new_loop: Callable[..., Loop]) -> None:
     """One core and two Dask workers against two cores and none."""
-    other = new_loop("one_core", annotation={"workers": 2}, loop={"iterations": 1, "control": False, "upper_bound": False})
+    other = new_loop(
+        "one_core", annotation={"workers": 2}, loop={"iterations": 1, "control": False, "upper_bound": False}
+    )
     other.run(cores=1)
     both = ["results/iter_2", "results/control", "results/upper_bound", "results/summary.json"]
     assert same_results(undisturbed, other, ignore=both) == []

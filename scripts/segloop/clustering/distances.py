@@ -20,7 +20,8 @@ def norms(rows: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
     with np.errstate(invalid="ignore", over="ignore"):
         # einsum converts in small buffers: no float64 copy of the rows comes into being.
         squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
-        return np.sqrt(squares).astype(np.float32)
+        lengths: npt.NDArray[np.float32] = np.sqrt(squares).astype(np.float32)
+    return lengths
 
 
 def has_direction(lengths: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:

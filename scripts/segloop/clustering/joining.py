@@ -6,18 +6,117 @@ to report, and heights between partitions are exact for both. Complete linkage h
 joined as by average linkage.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from segloop.clustering.linkage import PartitionTree, depth_first_starts
+from segloop.clustering.linkage import depth_first_starts
+from segloop.clustering.numerics import numerical_threads
+from segloop.config import ClusteringConfig
 from segloop.errors import SegloopError
-from segloop.store.tree import Tree
+from segloop.store.partitions import Links, Partitions, PartitionTree, read_links
+from segloop.store.tree import Tree, validate, write_tree
 
-Distances = Callable[[int], npt.NDArray[np.float64]]
+
+def join_trees(*, partitions: Path, links: list[Path], output: Path, config: ClusteringConfig) -> None:
+    """Join the trees of all partitions and write the tree of the iteration.
+
+    Parameters
+    ----------
+    partitions
+        The store that `partition_predictions` wrote.
+    links
+        All stores that `link_partitions` wrote from it, in any order.
+    output
+        The store to write (`tree.zarr`).
+
+    Raises
+    ------
+    SegloopError
+        If a partition has no tree or has two, or a store of links belongs to other partitions.
+    """
+    source = Partitions(partitions)
+    batches = [_checked(read_links(path), source, config) for path in links]
+    trees = _in_order(batches, source)
+    attributes = {**source.attributes, "linkage": config.linkage, "threads": config.threads}
+    tree = join(
+        trees,
+        part_offset=source.part_offset,
+        part_category=source.part_category,
+        row_id=source.row_id,
+        null_id=source.null_id,
+        dim=source.dim,
+        config=config,
+        attributes=attributes,
+    )
+    validate(tree)
+    write_tree(output, tree)
+
+
+def _checked(links: Links, source: Partitions, config: ClusteringConfig) -> Links:
+    if links.attributes["identity"] != source.identity or links.attributes["linkage"] != config.linkage:
+        raise SegloopError(
+            f"{links.path} was made from other partitions than {source.path} or with another linkage than "
+            f"{config.linkage}. Delete it and run link_partitions again."
+        )
+    return links
+
+
+def _in_order(batches: list[Links], source: Partitions) -> list[PartitionTree]:
+    found: dict[int, PartitionTree] = {}
+    for links in batches:
+        for part, tree in zip(links.partition.tolist(), links.trees, strict=True):
+            if part in found:
+                raise SegloopError(f"Partition {part} has a second tree in {links.path}. Delete it and link again.")
+            found[part] = tree
+    missing = [part for part in range(len(source)) if part not in found]
+    if missing:
+        raise SegloopError(
+            f"{len(missing)} partitions of {source.path} have no tree (the first is {missing[0]}). "
+            "Run link_partitions again for all batches."
+        )
+    return [found[part] for part in range(len(source))]
+
+
+def join(
+    trees: Sequence[PartitionTree],
+    *,
+    part_offset: npt.NDArray[np.int64],
+    part_category: npt.NDArray[np.int32],
+    row_id: npt.NDArray[np.uint64],
+    null_id: npt.NDArray[np.uint64],
+    dim: int,
+    config: ClusteringConfig,
+    attributes: dict[str, Any],
+) -> Tree:
+    """Return one tree over all partitions; see `splice` and `top_tree`.
+
+    Parameters
+    ----------
+    trees
+        One tree a partition, in the order of the partitions.
+    dim
+        Width of the embeddings.
+    """
+    part_mean = np.stack([tree.mean for tree in trees]) if trees else np.empty((0, dim), np.float32)
+    with numerical_threads(config.threads):
+        top = top_tree(part_mean, np.diff(part_offset), part_category, config.linkage, config.scope == "category")
+    return splice(
+        iter(trees),
+        top,
+        part_offset=part_offset,
+        part_category=part_category,
+        part_mean=part_mean,
+        row_id=row_id,
+        null_id=null_id,
+        # Complete linkage has no summary of a partition: partitions are joined as by average linkage.
+        attributes={**attributes, "top_linkage": "ward" if config.linkage == "ward" else "average"},
+    )
 
 
 @dataclass
@@ -56,7 +155,9 @@ def chain_merges(mean: npt.NDArray[np.floating[Any]], size: npt.NDArray[np.integ
     """
     state = _Items(np.array(mean, np.float64), np.array(size, np.float64), linkage)
     chain: list[int] = []
-    left, right, height = [], [], []
+    left: list[int] = []
+    right: list[int] = []
+    height: list[float] = []
     while len(height) < len(mean) - 1:
         if not chain:
             chain.append(state.first_active())
@@ -163,9 +264,7 @@ def top_tree(
         return nodes[-1], merges
 
     bounds = [*firsts.tolist(), parts]
-    tops = [
-        join(list(range(a, b)), mean[a:b], size[a:b]) for a, b in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
+    tops = [join(list(range(a, b)), mean[a:b], size[a:b]) for a, b in pairwise(bounds)]
     if len(tops) > 1:
         join(
             [node for node, _ in tops],
@@ -297,8 +396,6 @@ class _Builder:
         return numbers[top_nodes]
 
 
-def _relabelled(
-    children: npt.NDArray[np.uint32], count: int, offset: int, first_inner: int
-) -> npt.NDArray[np.int64]:
+def _relabelled(children: npt.NDArray[np.uint32], count: int, offset: int, first_inner: int) -> npt.NDArray[np.int64]:
     local = children.astype(np.int64)
     return np.where(local < count, offset + local, first_inner + local - count)

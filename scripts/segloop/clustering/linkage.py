@@ -4,39 +4,91 @@ fastcluster: D. Müllner, Fast Hierarchical, Agglomerative Clustering Routines f
 Software 53(9), 2013.
 """
 
-from dataclasses import dataclass
+import heapq
+import logging
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import fastcluster
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from segloop.clustering import distances
+from segloop.clustering.numerics import numerical_threads
+from segloop.config import ClusteringConfig
+from segloop.errors import SegloopError
+from segloop.store.partitions import Partitions, PartitionTree, write_links
+
+logger = logging.getLogger("segloop.clustering")
+
+# Not part of fastcluster's documented interface, hence perhaps None one day.
+_CORE: Any = getattr(fastcluster, "linkage_wrap", None)
+_METHODS: Any = getattr(fastcluster, "mthidx", None)
 
 
-@dataclass(frozen=True)
-class PartitionTree:
-    """The tree of n rows; leaves 0..n-1 are the rows, inner node n+i was formed by merge i, the root is 2n-2."""
+def link_partitions(*, partitions: Path, batch: int, output: Path, config: ClusteringConfig) -> None:
+    """Build the trees of one batch of partitions.
 
-    left: npt.NDArray[np.uint32]
-    """First child, [n-1]."""
-    right: npt.NDArray[np.uint32]
-    """Second child, [n-1]."""
-    height: npt.NDArray[np.float32]
-    """Distance of the children, ascending, [n-1]."""
-    start: npt.NDArray[np.uint32]
-    """First place of a node's members in `order`, [2n-1]."""
-    size: npt.NDArray[np.uint32]
-    """Members of a node, [2n-1]."""
-    order: npt.NDArray[np.uint32]
-    """Rows in depth-first order, [n]."""
-    mean: npt.NDArray[np.float32]
-    """Mean of the unit vectors, [D]."""
+    Parameters
+    ----------
+    partitions
+        The store that `partition_predictions` wrote.
+    batch
+        Which of the `config.batches` batches, from 0; a batch finds its own partitions, and may have none.
+    output
+        The store to write (`links/{batch}.zarr`).
 
-    @property
-    def h_root(self) -> np.float32:
-        """Height of the root; 0 for a single row."""
-        return self.height[-1] if len(self.height) else np.float32(0)
+    Raises
+    ------
+    SegloopError
+        If the store is damaged, or was made for another linkage or scope than is configured now.
+    """
+    if not 0 <= batch < config.batches:
+        raise SegloopError(
+            f"There is no batch {batch} among clustering.batches = {config.batches}. Plan the run again."
+        )
+    source = Partitions(partitions)
+    own = deal(np.diff(source.part_offset), source.dim, config.batches)[batch]
+    attributes = {"batch": batch, "linkage": config.linkage, "identity": source.identity}
+    with numerical_threads(config.threads):
+        write_links(output, own, _trees(source, own, config.linkage), source.dim, attributes)
+
+
+def _trees(source: Partitions, own: npt.NDArray[np.int64], linkage: str) -> Iterator[PartitionTree]:
+    sizes = np.diff(source.part_offset)[own]
+    seconds = float(np.sum(distances.expected_seconds(sizes, source.dim)))
+    memory = distances.expected_bytes(int(sizes.max(initial=0)), source.dim)
+    logger.info(
+        "linking %d partitions with %d predictions: about %.0f s and %.0f MB",
+        *(len(own), int(sizes.sum()), seconds, memory / 1e6),
+    )
+    for part in tqdm(own.tolist(), desc="linking partitions", disable=None):
+        start, stop = int(source.part_offset[part]), int(source.part_offset[part + 1])
+        rows = source.embeddings(start, stop)
+        yield partition_tree(distances.unit_rows(rows, source.lengths(start, stop)), linkage)
+
+
+def deal(sizes: npt.NDArray[np.int64], dim: int, batches: int) -> list[npt.NDArray[np.int64]]:
+    """Deal partitions out among batches so that the slowest batch is short.
+
+    The most expensive partition goes first, always to the batch with the least work so far (R. L. Graham, Bounds on
+    multiprocessing timing anomalies, 1969: at most 4/3 of the best possible).
+
+    Returns
+    -------
+    One ascending int64 array of partition numbers a batch.
+    """
+    cost = distances.expected_seconds(sizes, dim)
+    # A heap gives the lightest batch; of equal ones the first.
+    load = [(0.0, batch) for batch in range(batches)]
+    own: list[list[int]] = [[] for _ in range(batches)]
+    for part in np.argsort(-cost, kind="stable").tolist():
+        seconds, batch = load[0]
+        own[batch].append(part)
+        heapq.heapreplace(load, (seconds + float(cost[part]), batch))
+    return [np.array(sorted(parts), np.int64) for parts in own]
 
 
 def partition_tree(unit: npt.NDArray[np.float32], linkage: str) -> PartitionTree:
@@ -72,13 +124,11 @@ def link(condensed: npt.NDArray[np.float64], n: int, linkage: str) -> npt.NDArra
     `fastcluster.linkage` copies its input even when it may destroy it; the function that it wraps does not, which
     halves the memory. Should a later fastcluster hide that function, the public one gives the same result.
     """
-    core: Any = getattr(fastcluster, "linkage_wrap", None)
-    methods: Any = getattr(fastcluster, "mthidx", None)
-    if core is None or methods is None:
+    if _CORE is None or _METHODS is None:
         return link_by_public_function(condensed, n, linkage)
     merges = np.empty((n - 1, 4), np.float64)
     if n > 1:
-        core(n, condensed, merges, methods[linkage])
+        _CORE(n, condensed, merges, _METHODS[linkage])
     return merges
 
 

@@ -4,7 +4,7 @@ import importlib.metadata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import threadpoolctl
+import threadpoolctl  # type: ignore[import-untyped]
 
 
 @contextmanager

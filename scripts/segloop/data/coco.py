@@ -6,8 +6,9 @@ run lengths, area and box recomputed from the mask, image paths that open from t
 
 import logging
 import math
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from segloop.data import images as image_files
 from segloop.data import masks
@@ -19,9 +20,10 @@ from segloop.files import read_json, write_json
 logger = logging.getLogger("segloop")
 
 Record = dict[str, Any]
+Sizes = Literal["known", "check", "listed"]
 
 
-def read_coco(annotations: Path, images: Path, report: SkipReport) -> Record:
+def read_coco(annotations: Path, images: Path, report: SkipReport, *, check_images: bool = False) -> Record:
     """Read a COCO data set: polygons, uncompressed and compressed RLE, crowds.
 
     Parameters
@@ -33,6 +35,8 @@ def read_coco(annotations: Path, images: Path, report: SkipReport) -> Record:
     report
         Takes the records that cannot be used: a mask whose runs do not add up, an unknown category or image, a
         repeated id, an annotation without a mask.
+    check_images
+        Open the head of every image file, and skip images that are missing, unreadable or of another size.
 
     Returns
     -------
@@ -48,7 +52,8 @@ def read_coco(annotations: Path, images: Path, report: SkipReport) -> Record:
         kind = "a list, as results files are" if isinstance(value, list) else "without lists of images and annotations"
         raise SegloopError(f"{annotations} is no COCO data set: it is {kind}. Name a file with images and annotations.")
     categories = _categories(annotations, value.get("categories"))
-    found = read_images(annotations, value["images"], images, report)
+    sizes: Sizes = "check" if check_images else "known"
+    found = read_images(annotations, value["images"], images, report, sizes)
     return {
         "info": {"source": annotations.name},
         "images": list(found.values()),
@@ -96,10 +101,10 @@ def _whole(value: Any) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
-        return int(value) if value.strip().lstrip("-").isdecimal() else None
-    if isinstance(value, float):
-        return int(value) if math.isfinite(value) and value == int(value) else None
-    return value if isinstance(value, int) else None
+        value = int(value) if re.fullmatch(r"\s*-?[0-9]{1,19}\s*", value) else None
+    elif isinstance(value, float):
+        value = int(value) if math.isfinite(value) and value == int(value) else None
+    return value if isinstance(value, int) and abs(value) < 1 << 63 else None
 
 
 def _categories(path: Path, values: Any) -> list[Record]:
@@ -117,10 +122,18 @@ def _categories(path: Path, values: Any) -> list[Record]:
     return list(categories.values())
 
 
-def read_images(path: Path, values: list[Any], folder: Path, report: SkipReport) -> dict[int, Record]:
+def read_images(
+    path: Path, values: list[Any], folder: Path, report: SkipReport, sizes: Sizes = "known"
+) -> dict[int, Record]:
     """Return the images of a COCO file by id, each with a path, a width and a height.
 
     Images that cannot be used go to the report: a repeated or unusable id, an unusable name, an unknown size.
+
+    Parameters
+    ----------
+    sizes
+        `known`: a missing size is read from the image file. `check`: every size is compared with the file's.
+        `listed`: no file is opened, and a missing size is 0.
     """
     found: dict[int, Record] = {}
     for place, value in enumerate(values):
@@ -131,18 +144,22 @@ def read_images(path: Path, values: list[Any], folder: Path, report: SkipReport)
             report.skip(path, f"image {number}", "another image has the same id")
         else:
             try:
-                found[number] = _image(number, value, folder)
+                found[number] = _image(number, value, folder, sizes)
                 report.use()
             except SegloopError as error:
                 report.skip(path, f"image {number}", str(error))
     return found
 
 
-def _image(number: int, value: Record, folder: Path) -> Record:
+def _image(number: int, value: Record, folder: Path, sizes: Sizes) -> Record:
     path = safe_path(folder, _file_name(value))
     width, height = _whole(value.get("width")), _whole(value.get("height"))
     if not width or not height or width < 0 or height < 0:
-        width, height = image_files.image_size(path)
+        width, height = (0, 0) if sizes == "listed" else image_files.image_size(path)
+    elif sizes == "check":
+        found = image_files.image_size(path)
+        if found != (width, height):
+            raise SegloopError(f"{path} has {found[0]} x {found[1]} pixels, the data set says {width} x {height}")
     return {"id": number, "file_name": str(path), "width": width, "height": height}
 
 
@@ -178,12 +195,12 @@ def _annotation(value: Any, new: int, old: int | None, images: dict[int, Record]
         raise MaskError(f"is {type(value).__name__}, not an object")
     image = images.get(_whole(value.get("image_id")) or 0) if _whole(value.get("image_id")) is not None else None
     if image is None:
-        raise MaskError(f"belongs to the image {value.get('image_id')!r}, which the file does not list")
+        raise MaskError(f"belongs to the image {value.get('image_id')!r}, which is not listed or was skipped")
     category = _whole(value.get("category_id"))
     if category not in categories or category is None:
         raise MaskError(f"has the unknown category {value.get('category_id')!r}")
     rle = _mask(value.get("segmentation"), image["height"], image["width"])
-    made = annotation(new, image["id"], category, rle, crowd=bool(value.get("iscrowd", 0)))
+    made = annotation(new, image["id"], category, rle, crowd=value.get("iscrowd") in (1, "1"))
     if made["area"] == 0:
         raise MaskError("has an empty mask")
     return made | ({"source_id": old} if old is not None and old != new else {})

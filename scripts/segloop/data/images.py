@@ -1,11 +1,13 @@
 """Reading images: whatever a folder of photographs holds becomes height x width x 3 RGB."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from segloop.errors import SegloopError
 
@@ -28,17 +30,9 @@ def open_image(path: str | Path) -> npt.NDArray[np.uint8]:
     ImageError
         If the file is missing, truncated, no image, or larger than `MAX_PIXELS`.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                _check_size(path, *image.size)
-                image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
-    except FileNotFoundError:
-        raise ImageError(f"{path} does not exist") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path} cannot be read as an image ({error})") from None
+    with _opened(path) as image:
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image))
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -49,16 +43,38 @@ def image_size(path: str | Path) -> tuple[int, int]:
     ImageError
         If the file is missing or no image.
     """
+    with _opened(path) as image:
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        return (image.height, image.width) if turned else (image.width, image.height)
+
+
+def image_mode(path: str | Path) -> str:
+    """Return Pillow's name of the pixel format ("RGB", "L", ...), from the file's head alone.
+
+    Raises
+    ------
+    ImageError
+        If the file is missing or no image.
+    """
+    with _opened(path) as image:
+        return image.mode
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # What Pillow only warns of (odd metadata, very large images) is either harmless or checked here.
+            warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 _check_size(path, *image.size)
-                turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-                return (image.height, image.width) if turned else (image.width, image.height)
+                yield image
     except FileNotFoundError:
         raise ImageError(f"{path} does not exist") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:
+        # Damaged files make Pillow's decoders raise almost anything: OSError, struct.error, SyntaxError, KeyError...
         raise ImageError(f"{path} cannot be read as an image ({error})") from None
 
 
@@ -69,9 +85,19 @@ def _check_size(path: str | Path, width: int, height: int) -> None:
 
 def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
     if image.mode.startswith(("I", "F")):
-        # 16- and 32-bit greyscale: Pillow would clip at 255, so the range is scaled instead.
-        values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if values.max(initial=0.0) > 255 else 255.0
+        # Greyscale of 16 bits and more: Pillow would clip at 255, so the range is scaled instead.
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
+        top = _white(image.mode, float(values.max(initial=0.0)))
         grey = np.clip(values * (255.0 / top), 0, 255).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode == "P":
+        # The detour keeps palettes with transparency from a wrong colour.
+        image = image.convert("RGBA")
     return np.asarray(image.convert("RGB"), dtype=np.uint8)
+
+
+def _white(mode: str, largest: float) -> float:
+    """Return the value that stands for white in a greyscale image of more than 8 bits."""
+    if mode == "F" and largest <= 1:
+        return 1.0
+    return 65535.0 if largest > 255 else 255.0

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from segloop.data import masks
 from segloop.data.coco import Record, annotation
-from segloop.data.images import ImageError, image_size, open_image
+from segloop.data.images import ImageError, image_mode, image_size, open_image
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
 from segloop.files import atomic_file
@@ -78,6 +78,9 @@ def _read_one(
         # The challenge's README prints the validation images among the training images.
         path = images.parent / "training" / path.name
     width, height = image_size(path)
+    mode = image_mode(png)
+    if mode not in ("RGB", "RGBA"):
+        raise ImageError(f"{png} has pixels of mode {mode}; an instance PNG is RGB (R category, G instance)")
     pixels = open_image(png)
     if pixels.shape[:2] != (height, width):
         raise ImageError(f"{png} has {pixels.shape[1]} x {pixels.shape[0]} pixels, its image has {width} x {height}")
@@ -104,7 +107,7 @@ def read_category_table(path: Path) -> list[dict[str, Any]]:
         If the file is missing, or holds no category or the same id twice.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SegloopError(f"the category table {path.absolute()} cannot be read ({error}).") from None
     table: dict[int, dict[str, Any]] = {}
@@ -156,7 +159,7 @@ def read_places_list(path: Path) -> Iterator[str]:
         If the list is missing or not text.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             for line in file:
                 name = line.strip()
                 head, _, label = name.rpartition(" ")

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from segloop.data.coco import Record, read_coco, read_images, safe_path, write_c
 from segloop.data.places import read_places_list
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
-from segloop.files import atomic_file, read_json, sha256_file, write_json
+from segloop.files import atomic_directory, atomic_file, read_json, sha256_file, write_json
 from segloop.randomness import generator
 
 logger = logging.getLogger("segloop")
@@ -25,6 +26,8 @@ logger = logging.getLogger("segloop")
 SCHEMA = pa.schema(
     [("image_id", pa.int64()), ("file_name", pa.string()), ("width", pa.int32()), ("height", pa.int32())]
 )
+# Images held in memory at a time.
+_BLOCK = 1 << 16
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
 
@@ -66,7 +69,7 @@ def shard_pool(
     config: PoolConfig,
     data_root: Path,
     seed: int,
-    outputs: list[Path],
+    output: Path,
     manifest: Path,
     skipped: Path,
     max_skipped: float,
@@ -78,10 +81,11 @@ def shard_pool(
 
     Parameters
     ----------
-    outputs
-        One Parquet file a shard (columns of `SCHEMA`).
+    output
+        The folder to write: one Parquet file a shard, `0.parquet` and so on (columns of `SCHEMA`).
     manifest
-        JSON: images, sample, seed, and for each shard its number of images and the SHA-256 of its file.
+        JSON: number of images, of how many, whether they are a sample, seed, and for each shard its number of images
+        and the SHA-256 of its file.
 
     Raises
     ------
@@ -90,23 +94,29 @@ def shard_pool(
     """
     with SkipReport(skipped, max_skipped) as report:
         total = sum(1 for _ in _source(config, data_root, report))
-        report.use(total)
     if total == 0:
         raise SegloopError(
             f"the pool is empty: {_named(config, data_root)} gives no image. Check pool.list and pool.images."
         )
-    silent = SkipReport(skipped, 1.0)
-    images: Iterable[PoolImage] = _source(config, data_root, silent)
+    images: Iterable[PoolImage] = _source(config, data_root, _Silent(skipped, max_skipped))
     count = total
     if config.sample is not None and config.sample < total:
         count = config.sample
         chosen = _sample(total, count, seed)
         images = (image for place, image in enumerate(images) if chosen[place])
-    shards = _write_shards(images, count, outputs)
+    with atomic_directory(output) as folder:
+        shards = _write_shards(images, count, [folder / f"{number}.parquet" for number in range(config.shards)])
     write_json(
         manifest,
-        {"schema_version": 1, "images": count, "of": total, "seed": seed, "shards": shards},
+        {"schema_version": 1, "images": count, "of": total, "sampled": count < total, "seed": seed, "shards": shards},
     )
+
+
+class _Silent(SkipReport):
+    """For the second reading: the first one has named what is skipped."""
+
+    def skip(self, file: str | Path, record: str | int, reason: str) -> None:
+        """Name nothing again."""
 
 
 def _sample(total: int, count: int, seed: int) -> npt.NDArray[np.bool_]:
@@ -121,20 +131,25 @@ def _write_shards(images: Iterable[PoolImage], count: int, outputs: list[Path]) 
     shards = []
     for number, output in enumerate(outputs):
         size = bounds[number + 1] - bounds[number]
-        _write_shard(output, [next(stream) for _ in range(size)])
+        written = _write_shard(output, islice(stream, size))
+        if written != size:
+            raise SegloopError("the pool's list changed while it was read. Run shard_pool again.")
         shards.append({"shard": number, "images": size, "sha256": sha256_file(output)})
     return shards
 
 
-def _write_shard(output: Path, images: list[PoolImage]) -> None:
-    columns = [
-        pa.array([image.image_id for image in images], pa.int64()),
-        pa.array([image.file_name for image in images], pa.string()),
-        pa.array([image.width for image in images], pa.int32()),
-        pa.array([image.height for image in images], pa.int32()),
-    ]
-    with atomic_file(output) as temporary:
-        pq.write_table(pa.table(columns, schema=SCHEMA), temporary, compression="zstd")
+def _write_shard(output: Path, images: Iterator[PoolImage]) -> int:
+    written = 0
+    with atomic_file(output) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+        while block := list(islice(images, _BLOCK)):
+            writer.write_table(pa.Table.from_pylist([vars(image) for image in block], schema=SCHEMA))
+            written += len(block)
+    return written
+
+
+def shard_tables(folder: Path) -> list[Path]:
+    """Return the Parquet files of all shards, in shard order."""
+    return sorted(folder.glob("*.parquet"), key=lambda path: int(path.stem))
 
 
 def read_shard(path: Path) -> ShardImages:
@@ -163,7 +178,7 @@ def _named(config: PoolConfig, data_root: Path) -> str:
 
 def _source(config: PoolConfig, data_root: Path, report: SkipReport) -> Iterator[PoolImage]:
     if config.format == "folder":
-        return _of_folder(data_root / config.images)
+        return _of_folder(data_root / config.images, report)
     if config.list is None:
         raise SegloopError(f"a pool of format {config.format} needs pool.list: the file that lists its images")
     if config.format == "coco":
@@ -171,11 +186,12 @@ def _source(config: PoolConfig, data_root: Path, report: SkipReport) -> Iterator
     return _of_list(data_root / config.list, data_root / config.images, report)
 
 
-def _of_folder(folder: Path) -> Iterator[PoolImage]:
+def _of_folder(folder: Path, report: SkipReport) -> Iterator[PoolImage]:
     if not folder.is_dir():
         raise SegloopError(f"the pool's folder {folder.absolute()} does not exist. Check data_root and pool.images.")
     files = (path for path in _walk(folder) if path.suffix.lower() in IMAGE_SUFFIXES)
     for number, path in enumerate(files, start=1):
+        report.use()
         yield PoolImage(number, str(path))
 
 
@@ -191,16 +207,19 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _of_list(path: Path, folder: Path, report: SkipReport) -> Iterator[PoolImage]:
     for number, name in enumerate(read_places_list(path), start=1):
         try:
-            yield PoolImage(number, str(safe_path(folder, name)))
+            image = PoolImage(number, str(safe_path(folder, name)))
         except SegloopError as error:
             report.skip(path, f"line {number}", str(error))
+            continue
+        report.use()
+        yield image
 
 
 def _of_coco(path: Path, folder: Path, report: SkipReport) -> Iterator[PoolImage]:
     value = read_json(path)
     if not isinstance(value, dict) or not isinstance(value.get("images"), list):
         raise SegloopError(f"{path} is no COCO file: it has no list of images. Check pool.list and pool.format.")
-    for image in read_images(path, value["images"], folder, report).values():
+    for image in read_images(path, value["images"], folder, report, "listed").values():
         yield PoolImage(image["id"], image["file_name"], image["width"], image["height"])
 
 
@@ -216,7 +235,8 @@ def import_truth(
 ) -> None:
     """Read the hidden truth of the pool and give its images the ids of the pool.
 
-    Images are matched by their path below the image folder, else by their bare name where only one image has it.
+    Images are matched by their path below the image folder. Where only one of the two sources names folders, the bare
+    name decides, if a single image of the pool has it.
     Truth of images outside the pool (or outside its sample) is left out and counted in the log.
 
     Parameters
@@ -233,8 +253,8 @@ def import_truth(
     path = data_root / truth_config.annotations
     with SkipReport(skipped, max_skipped) as report:
         truth = read_coco(path, data_root / config.images, report)
-    _check_categories(path, truth["categories"], seed_set)
-    matched = _match_images(truth["images"], shards)
+        _check_categories(path, truth["categories"], seed_set)
+        matched = _match_images(path, truth["images"], data_root / config.images, shards, report)
     if not matched:
         raise SegloopError(
             f"{path} has no image of the pool. Its file names must be those below {data_root / config.images}."
@@ -255,22 +275,55 @@ def _check_categories(path: Path, found: list[Record], seed_set: Path) -> None:
             )
 
 
-def _match_images(images: list[Record], shards: list[Path]) -> dict[int, int]:
-    """Return pool ids by the truth's image ids."""
-    by_path: dict[str, int] = {}
-    by_name: dict[str, int | None] = {}
-    for shard in shards:
-        pool = read_shard(shard)
-        for number, name in zip(pool.image_id.tolist(), pool.file_name, strict=True):
-            by_path[name] = number
-            short = Path(name).name
-            by_name[short] = None if short in by_name else number
-    matched = {}
+def _match_images(
+    path: Path, images: list[Record], folder: Path, shards: list[Path], report: SkipReport
+) -> dict[int, int]:
+    """Return pool ids by the truth's image ids; a second truth of one image, or one of another size, is skipped."""
+    pool = _PoolNames(folder, shards)
+    matched: dict[int, int] = {}
+    taken: set[int] = set()
     for image in images:
-        number = by_path.get(image["file_name"], by_name.get(Path(image["file_name"]).name))
-        if number is not None:
+        number = pool.find(image["file_name"])
+        if number is None:
+            continue
+        width, height = pool.sizes[number]
+        if number in taken:
+            report.skip(path, f"image {image['id']}", "another image of the file is the same image of the pool")
+        elif width and height and (width, height) != (image["width"], image["height"]):
+            size = f"{image['width']} x {image['height']}"
+            report.skip(path, f"image {image['id']}", f"has size {size}, in the pool it has {width} x {height}")
+        else:
             matched[image["id"]] = number
+            taken.add(number)
     return matched
+
+
+class _PoolNames:
+    """Finds images of the pool by their file names."""
+
+    def __init__(self, folder: Path, shards: list[Path]) -> None:
+        self.folder = folder
+        self.by_path: dict[str, int] = {}
+        self.by_name: dict[str, str | None] = {}
+        self.sizes: dict[int, tuple[int, int]] = {}
+        for shard in shards:
+            pool = read_shard(shard)
+            sizes = zip(pool.width.tolist(), pool.height.tolist(), strict=True)
+            for number, name, size in zip(pool.image_id.tolist(), pool.file_name, sizes, strict=True):
+                self.by_path[name] = number
+                self.sizes[number] = size
+                short = Path(name).name
+                self.by_name[short] = None if short in self.by_name else name
+
+    def find(self, name: str) -> int | None:
+        """Return the id of the image with this path, or of the only one with this bare name."""
+        if name in self.by_path:
+            return self.by_path[name]
+        other = self.by_name.get(Path(name).name)
+        # Places has a 00000001.jpg in every scene: a bare name decides only where one source names no folder.
+        if other is None or self.folder not in (Path(name).parent, Path(other).parent):
+            return None
+        return self.by_path[other]
 
 
 def _renumbered(truth: Record, matched: dict[int, int]) -> Record:

@@ -44,7 +44,7 @@ def import_labelled_set(
 def _read(config: LabelledSetConfig, data_root: Path, report: SkipReport) -> Record:
     annotations, images = data_root / config.annotations, data_root / config.images
     if config.format == "coco":
-        return read_coco(annotations, images, report)
+        return read_coco(annotations, images, report, check_images=True)
     if config.categories is None:
         raise SegloopError(
             "a set of format places_challenge needs its category table: set `categories`, for example to "

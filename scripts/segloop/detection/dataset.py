@@ -263,7 +263,7 @@ def _boxes_in_view(boxes: FloatArray, record: Record, view: View) -> FloatArray:
     scale = np.array([view.scaled[1] / record.width, view.scaled[0] / record.height] * 2, dtype=np.float32)
     offset = np.array([view.left, view.top] * 2, dtype=np.float32)
     limit = np.array([view.width, view.height] * 2, dtype=np.float32)
-    moved = np.clip(boxes * scale - offset, 0, limit).astype(np.float32)
+    moved: FloatArray = np.clip(boxes * scale - offset, 0, limit).astype(np.float32)
     if view.flip:
         moved[:, [0, 2]] = view.width - moved[:, [2, 0]]
     if view.vertical_flip:
@@ -273,14 +273,16 @@ def _boxes_in_view(boxes: FloatArray, record: Record, view: View) -> FloatArray:
 
 def tight_boxes(shown: npt.NDArray[np.bool_]) -> FloatArray:
     """Return float32[n, 4], the smallest boxes around non-empty masks bool[n, h, w]."""
-    columns, rows = shown.any(axis=1), shown.any(axis=2)
+    columns: npt.NDArray[np.bool_] = np.asarray(shown.any(axis=1))
+    rows: npt.NDArray[np.bool_] = np.asarray(shown.any(axis=2))
     edges = (
         columns.argmax(axis=1),
         rows.argmax(axis=1),
         columns.shape[1] - columns[:, ::-1].argmax(axis=1),
         rows.shape[1] - rows[:, ::-1].argmax(axis=1),
     )
-    return np.stack(edges, axis=1).astype(np.float32).reshape(-1, 4)
+    boxes: FloatArray = np.stack(edges, axis=1).astype(np.float32).reshape(-1, 4)
+    return boxes
 
 
 def batch_indices(images: int, batch_size: int, step: int, *key: int | str) -> list[int]:

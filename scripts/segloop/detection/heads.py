@@ -87,7 +87,7 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
     ) -> Tensor:
         rows = [self._mask_rows(label) for label in labels]
         boxes = [box[row] for box, row in zip(proposals, rows, strict=True)]
-        logits = self.mask_predictor(self.mask_head(self.mask_roi_pool(features, boxes)))
+        logits: Tensor = self.mask_predictor(self.mask_head(self.mask_roi_pool(features, boxes)))
         classes = torch.cat([label[row] for label, row in zip(labels, rows, strict=True)])
         if not len(classes):
             # Keeps the mask head in the graph, with a gradient of zero.
@@ -129,9 +129,13 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
         boxes = self.box_coder.decode(regression, proposals).reshape(*logits.shape, 4)
         counts = [len(boxes_of_image) for boxes_of_image in proposals]
         found = [
-            self._keep_best(*parts, size, score)
-            for *parts, size in zip(
-                boxes.split(counts), F.softmax(logits, -1).split(counts), embedding.split(counts), sizes, strict=True
+            self._keep_best(box, scores, vector, size, score)
+            for box, scores, vector, size in zip(
+                torch.split(boxes, counts),
+                torch.split(F.softmax(logits, -1), counts),
+                torch.split(embedding, counts),
+                sizes,
+                strict=True,
             )
         ]
         for index, detections in enumerate(found):
@@ -154,7 +158,7 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
 
     def _mask_probability(self, features: dict[str, Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
         parts = [boxes.new_zeros((0, 1, 1))]
-        for box, label in zip(boxes.split(MASK_CHUNK), labels.split(MASK_CHUNK), strict=True):
+        for box, label in zip(torch.split(boxes, MASK_CHUNK), torch.split(labels, MASK_CHUNK), strict=True):
             if len(box):
                 logits = self.mask_predictor(self.mask_head(self.mask_roi_pool(features, [box])))
                 parts.append(logits[torch.arange(len(box), device=box.device), label].sigmoid())
@@ -164,7 +168,8 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
 def _project(masks: Tensor, boxes: Tensor, matched: Tensor, side: int) -> Tensor:
     # Pixel centres lie at half-integers (aligned=True), as they do in segloop.detection.pasting.
     regions = torch.cat((matched[:, None].to(boxes), boxes), dim=1)
-    return roi_align(masks[:, None].to(boxes), regions, side, 1.0, aligned=True)[:, 0]
+    projected: Tensor = roi_align(masks[:, None].to(boxes), regions, side, 1.0, aligned=True)[:, 0]
+    return projected
 
 
 class MaskRCNN(nn.Module):

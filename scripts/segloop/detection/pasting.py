@@ -50,7 +50,8 @@ def _interpolation(pixels: npt.NDArray[np.int64], low: float, high: float, side:
     # Beyond the centre of the outermost cell its value holds.
     position = np.clip((pixels + 0.5 - low) * (side / (high - low)) - 0.5, 0, side - 1)
     weights = 1.0 - np.abs(position[:, None] - np.arange(side)[None, :])
-    return np.maximum(weights, 0.0).astype(np.float32)
+    hats: FloatArray = np.maximum(weights, 0.0).astype(np.float32)
+    return hats
 
 
 def encode_window(window: npt.NDArray[np.bool_], top: int, left: int, height: int, width: int) -> Rle | None:

@@ -106,7 +106,7 @@ def pool_by_products(feature: Tensor, regions: Tensor, size: int, scale: float, 
     channels, height, width = feature.shape[1:]
     counts = torch.bincount(regions[:, 0].to(torch.int64), minlength=len(feature)).tolist()
     pooled = []
-    for one, boxes in zip(feature, regions[:, 1:].split(counts), strict=True):
+    for one, boxes in zip(feature, torch.split(regions[:, 1:], counts), strict=True):
         rows = sampling_weights(boxes[:, 1] * scale, boxes[:, 3] * scale, size, height, aligned=aligned)
         columns = sampling_weights(boxes[:, 0] * scale, boxes[:, 2] * scale, size, width, aligned=aligned)
         cells = one.permute(1, 2, 0).reshape(height, width * channels)

@@ -147,14 +147,15 @@ def numerical_settings(device: torch.device, threads: int) -> Iterator[None]:
     """Run a block with a number of threads and, on the CPU, with deterministic algorithms only."""
     threads_before = torch.get_num_threads()
     deterministic_before = torch.are_deterministic_algorithms_enabled()
-    fill_before = torch.utils.deterministic.fill_uninitialized_memory
+    deterministic: Any = torch.utils.deterministic
+    fill_before = deterministic.fill_uninitialized_memory
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(device.type == "cpu")
     # Finds reads of memory nobody wrote; costs several per cent.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    deterministic.fill_uninitialized_memory = False
     try:
         yield
     finally:
-        torch.utils.deterministic.fill_uninitialized_memory = fill_before
+        deterministic.fill_uninitialized_memory = fill_before
         torch.set_num_threads(threads_before)
         torch.use_deterministic_algorithms(deterministic_before)

@@ -22,6 +22,8 @@ PYRAMID = 64
 """Channels of the feature pyramid."""
 HIDDEN = 256
 """Width of the first fully connected layer of the box head; the second one makes the embedding."""
+MASK_SAMPLES = 12
+"""Positive proposals of an image that train the mask head, its dearest part."""
 ANCHORS = ((8, 12), (16, 24), (32, 48), (64, 96))
 """Sides of the square anchors of each level in pixels of the network's input."""
 
@@ -125,5 +127,22 @@ def build_tiny(num_classes: int, embedding_dim: int, detections_per_image: int, 
         mask_head=nn.Sequential(_normalised(PYRAMID, 64), nn.ReLU(), _normalised(64, 64), nn.ReLU()),
         mask_predictor=MaskRCNNPredictor(64, 32, num_classes),
     )
-    heads.mask_samples = 12
-    return MaskRCNN(Backbone(), rpn, heads)
+    heads.mask_samples = MASK_SAMPLES
+    model = MaskRCNN(Backbone(), rpn, heads)
+    _initialise(model)
+    return model
+
+
+def _initialise(model: MaskRCNN) -> None:
+    # He et al., Delving deep into rectifiers (ICCV 2015), for layers before a ReLU; the last layers start near zero, as
+    # in Faster R-CNN. Torchvision's own start is meant for pretrained features and learns more slowly from nothing.
+    hidden = [model.backbone, model.rpn.head.conv, model.roi_heads.box_head, model.roi_heads.mask_head]
+    for layer in (layer for part in hidden for layer in part.modules()):
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    predictor = model.roi_heads.box_predictor
+    for layer, deviation in ((predictor.cls_score, 0.01), (predictor.bbox_pred, 0.001)):
+        nn.init.normal_(layer.weight, std=deviation)
+        nn.init.zeros_(layer.bias)

@@ -50,7 +50,7 @@ def build_model(config: DetectorConfig, categories: int) -> MaskRCNN:
     else:
         model = _build_resnet(config, categories + 1)
     # Convolutions on a CPU are faster with the channels innermost.
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return model.to(memory_format=torch.channels_last)
 
 
 def _build_resnet(config: DetectorConfig, num_classes: int) -> MaskRCNN:

@@ -5,7 +5,6 @@ ascend by prediction id, so that a partition is one slab.
 """
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segloop.clustering.linkage import PartitionTree
 from segloop.store.arrays import Layout, Store, StoreWriter, fitted, public
 
 PARTITIONS_KIND, LINKS_KIND = "partitions", "links"
@@ -116,10 +114,8 @@ def write_partitions(
         store.write("null_id", null_id.astype(np.uint64, copy=False))
 
 
-def _scatter(
-    spool: Path, blocks: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]], dim: int
-) -> None:
-    # Writing at offsets, not a memory map: pages of a map would count as this process's memory.
+def _scatter(spool: Path, blocks: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]], dim: int) -> None:
+    # Writing at offsets, not into a memory map: pages of a map would count as this process's memory.
     with spool.open("wb") as file:
         for rows, values in blocks:
             order = np.argsort(rows, kind="stable")
@@ -127,7 +123,8 @@ def _scatter(
             cuts = np.flatnonzero(np.diff(rows) != 1) + 1
             for a, b in zip([0, *cuts.tolist()], [*cuts.tolist(), len(rows)], strict=True):
                 if a < b:
-                    os.pwrite(file.fileno(), memoryview(values[a:b]).cast("B"), int(rows[a]) * dim * 2)
+                    file.seek(int(rows[a]) * dim * 2)
+                    file.write(values[a:b].data)
 
 
 def _slabs(spool: Path, total: int, dim: int) -> Iterator[npt.NDArray[np.float16]]:
@@ -135,6 +132,31 @@ def _slabs(spool: Path, total: int, dim: int) -> Iterator[npt.NDArray[np.float16
         for start in range(0, total, _EMBEDDINGS.shard_rows):
             count = min(_EMBEDDINGS.shard_rows, total - start)
             yield np.frombuffer(file.read(count * dim * 2), "<f2").reshape(count, dim)
+
+
+@dataclass(frozen=True)
+class PartitionTree:
+    """The tree of n rows; leaves 0..n-1 are the rows, inner node n+i was formed by merge i, the root is 2n-2."""
+
+    left: npt.NDArray[np.uint32]
+    """First child, [n-1]."""
+    right: npt.NDArray[np.uint32]
+    """Second child, [n-1]."""
+    height: npt.NDArray[np.float32]
+    """Distance of the children, ascending, [n-1]."""
+    start: npt.NDArray[np.uint32]
+    """First place of a node's members in `order`, [2n-1]."""
+    size: npt.NDArray[np.uint32]
+    """Members of a node, [2n-1]."""
+    order: npt.NDArray[np.uint32]
+    """Rows in depth-first order, [n]."""
+    mean: npt.NDArray[np.float32]
+    """Mean of the unit vectors, [D]."""
+
+    @property
+    def h_root(self) -> np.float32:
+        """Height of the root; 0 for a single row."""
+        return self.height[-1] if len(self.height) else np.float32(0)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,21 @@
 """Small trees, indexes and oracles, made without the clustering."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from segloop.annotation.world import World
+from segloop.collection.index import index_predictions
+from segloop.data.masks import Rle, encode, to_json
 from segloop.ids import prediction_ids
 from segloop.store.index import Index
+from segloop.store.predictions import PredictionWriter
 from segloop.store.tree import Tree, validate
 
 MakeTree = Callable[..., Tree]
@@ -123,9 +130,7 @@ def make_index() -> Callable[..., Index]:
 @pytest.fixture
 def without_categories() -> Callable[[Tree], Tree]:
     """Return a function that makes a tree one that mixes categories."""
-    return lambda tree: replace(
-        tree, category_id=np.zeros(0, np.int32), category_node=np.zeros(0, np.uint32)
-    )
+    return lambda tree: replace(tree, category_id=np.zeros(0, np.int32), category_node=np.zeros(0, np.uint32))
 
 
 # Hypothesis wants fixtures that outlive one example.
@@ -137,3 +142,72 @@ def tree_factory() -> MakeTree:
 @pytest.fixture(scope="session")
 def world_factory() -> Callable[..., World]:
     return world_of
+
+
+SIDE = 20
+Rect = tuple[int, int, int, int]
+
+
+def rle_of(rect: Rect) -> Rle:
+    mask = np.zeros((SIDE, SIDE), np.bool_)
+    mask[rect[1] : rect[3], rect[0] : rect[2]] = True
+    return encode(mask)
+
+
+class Scene:
+    """Predictions and truth of rectangles, in files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def predict(self, *shards: list[tuple[int, int, float, Rect]]) -> dict[str, Any]:
+        """Write stores and index; a row is (image id, category id, score, (x0, y0, x1, y1)), by image and score."""
+        stores = []
+        for number, rows in enumerate(shards):
+            stores.append(self.folder / f"{number}.zarr")
+            with PredictionWriter(stores[-1], iteration=1, shard=number, model_sha256="", embedding_dim=2) as writer:
+                for image in sorted({row[0] for row in rows}):
+                    writer.append(image, SIDE, SIDE, self._detections([row for row in rows if row[0] == image]))
+        index = self.folder / "index.zarr"
+        index_predictions(
+            predictions=stores,
+            earlier=[],
+            earlier_verdicts=[],
+            output=index,
+            score=0.0,
+            duplicates_iou=0.8,
+            iteration=1,
+        )
+        return {"index": index, "predictions": stores}
+
+    @staticmethod
+    def _detections(rows: list[tuple[int, int, float, Rect]]) -> Any:
+        return SimpleNamespace(
+            score=np.array([row[2] for row in rows], np.float32),
+            category=np.array([row[1] for row in rows], np.int32),
+            box=np.array([row[3] for row in rows], np.float32),
+            masks=[rle_of(row[3]) for row in rows],
+            embedding=np.ones((len(rows), 2), np.float32),
+            predicted_iou=None,
+        )
+
+    def truth(self, rows: list[tuple[int, int, Rect, int]]) -> Path:
+        """Write the truth; a row is (image id, category id, rectangle, iscrowd), numbered from 1."""
+        annotations = [
+            {
+                "id": number,
+                "image_id": image,
+                "category_id": kind,
+                "segmentation": to_json(rle_of(rect)),
+                "iscrowd": crowd,
+            }
+            for number, (image, kind, rect, crowd) in enumerate(rows, start=1)
+        ]
+        path = self.folder / "truth.json"
+        path.write_text(json.dumps({"images": [], "annotations": annotations, "categories": []}))
+        return path
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)

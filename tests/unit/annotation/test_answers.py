@@ -39,9 +39,7 @@ def test_same_answers_give_the_same_bytes(tmp_path):
 
 
 def test_policies_see_numbers():
-    answers = Answers.from_table(
-        table_of(record(), record(reply="no", node=3), record(reply="other", purpose="gold"))
-    )
+    answers = Answers.from_table(table_of(record(), record(reply="no", node=3), record(reply="other", purpose="gold")))
     assert answers.reply.tolist() == [YES, NO, OTHER]
     assert answers.node.tolist() == [-1, 3, -1]
     assert answers.purpose.tolist() == [0, 0, 4]

@@ -15,9 +15,7 @@ def verdicts_of(rows):
     return Verdicts(*(np.array(column, dtype) for column, dtype in zip(columns, dtypes, strict=True)))
 
 
-ROW = st.tuples(
-    st.integers(0, 2**64 - 1), st.integers(-1, 1), st.integers(0, len(REASONS) - 1), st.integers(-1, 2**40)
-)
+ROW = st.tuples(st.integers(0, 2**64 - 1), st.integers(-1, 1), st.integers(0, len(REASONS) - 1), st.integers(-1, 2**40))
 
 
 @settings(max_examples=30, deadline=None)

@@ -81,7 +81,7 @@ def training_set(tmp_path: Path, dataset: dict[str, Any]) -> Path:
 
 @pytest.fixture
 def detector() -> DetectorConfig:
-    return DetectorConfig(architecture="tiny", embedding_dim=16, min_size=SIDE, max_size=SIDE, detections_per_image=20)
+    return DetectorConfig(architecture="tiny", embedding_dim=64, min_size=SIDE, max_size=SIDE, detections_per_image=20)
 
 
 @pytest.fixture
@@ -111,11 +111,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         output=folder / "model",
         checkpoints=folder / "checkpoints",
         detector=DetectorConfig(
-            architecture="tiny", embedding_dim=16, min_size=SIDE, max_size=SIDE, detections_per_image=20
+            architecture="tiny", embedding_dim=64, min_size=SIDE, max_size=SIDE, detections_per_image=20
         ),
         training=TrainingConfig(
-            steps=60,
-            batch_size=4,
+            steps=110,
+            batch_size=2,
             optimiser="adamw",
             learning_rate=0.002,
             warmup_steps=5,

@@ -59,7 +59,7 @@ def reference(tree, truth, start, n, t_agr, s_min, seed):
     return verdict, asked
 
 
-# --- draws and start nodes ---------------------------------------------------------------------------------------------
+# --- draws and start nodes --------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=100, deadline=None)
@@ -143,7 +143,7 @@ def test_agreement(yes, no, t_agr, expected):
     assert agree(yes, no, t_agr) is expected
 
 
-# --- the policy --------------------------------------------------------------------------------------------------------
+# --- the policy -------------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=120, deadline=None)

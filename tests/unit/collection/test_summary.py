@@ -1,0 +1,248 @@
+import json
+
+import numpy as np
+import pytest
+
+from segloop.annotation.oracle import match_truth
+from segloop.collection.collect import collect_masks
+from segloop.collection.summary import gpu_hours, stop_reason, summarise_iteration, summarise_run, truth_recall
+from segloop.config import AnnotationConfig, LoopConfig
+from segloop.errors import SegloopError
+from segloop.store.index import read_index
+
+FIELDS = {
+    "schema_version",
+    "iteration",
+    "predictions",
+    "duplicates",
+    "questions",
+    "collected",
+    "collected_total",
+    "masks_per_question",
+    "precision",
+    "recall",
+    "truth_recall",
+    "ap",
+    "ap50",
+    "ap_per_category",
+    "certificate",
+    "dollars",
+    "gpu_hours",
+    "seconds",
+    "control_ap",
+}
+GOOD, NEAR, FAR, OTHER = (0, 0, 10, 10), (0, 0, 10, 9), (12, 12, 16, 16), (0, 12, 5, 18)
+
+
+def write(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+    return path
+
+
+def evaluation(folder, ap=0.25):
+    return write(folder / "evaluation.json", {"ap": ap, "ap50": 0.5, "ap_per_category": {"disc": ap, "star": None}})
+
+
+def model(folder, device="cpu"):
+    return write(folder / "model/model.json", {"device": device}).parent
+
+
+@pytest.fixture
+def asked(run, record):
+    """One accepted good mask, one accepted bad, one rejected good, one duplicate; truth of four objects and a crowd."""
+    run.pool([3, 12])
+    rows = [(3, 1, 0.9, NEAR), (3, 1, 0.8, FAR), (12, 7, 0.9, OTHER), (12, 1, 0.7, GOOD)]
+    store = run.store(1, 0, rows, [3, 12])
+    path = run.index(1, [store])
+    index = read_index(path)
+    verdicts = run.verdicts(
+        1, index.prediction, [1, 1, -1, 1], ["cluster", "answered", "cluster", "duplicate"], [4, -1, 5, -1]
+    )
+    truth = [record(1, 3, 1, GOOD), record(2, 12, 7, OTHER), record(3, 12, 1, GOOD), record(4, 12, 7, GOOD)]
+    run.coco(run.truth, [3, 12], [*truth, record(5, 3, 1, FAR, iscrowd=1)])
+    keys = [key.tobytes() for key in index.mask_key]
+    answers = run.answers(
+        1, [{"prediction": i, "mask_key": k} for i, k in zip(index.prediction.tolist(), keys, strict=True)]
+    )
+    match = run.folder / "truth_match.parquet"
+    match_truth(index=path, predictions=[store], truth=run.truth, output=match, t_iou=0.8, workers=1)
+    collected = run.folder / "iter_1/collected.json"
+    collect_masks(
+        index=path,
+        predictions=[store],
+        verdicts=verdicts,
+        answers=answers,
+        shards=run.shards,
+        seed_set=run.seed_set,
+        output=collected,
+        iteration=1,
+    )
+    return {
+        "iteration": 1,
+        "evaluation": evaluation(run.folder),
+        "model": model(run.folder),
+        "output": run.folder / "summary.json",
+        "index": path,
+        "answers": answers,
+        "verdicts": verdicts,
+        "truth_match": match,
+        "collected": [collected],
+        "truth": run.truth,
+        "gpu_benchmarks": [],
+        "annotation": AnnotationConfig(t_iou=0.8),
+    }
+
+
+def summary_of(arguments):
+    summarise_iteration(**arguments)
+    return json.loads(arguments["output"].read_text())
+
+
+def test_an_iteration_in_figures(asked):
+    found = summary_of(asked)
+    assert found.keys() == FIELDS
+    assert {key: found[key] for key in ("predictions", "duplicates", "questions", "collected", "collected_total")} == {
+        "predictions": 4,
+        "duplicates": 0,
+        "questions": 4,
+        "collected": 2,
+        "collected_total": 2,
+    }
+    assert found["masks_per_question"] == 0.5
+    # The last row is a duplicate by its verdict: it is good and accepted, and counts for neither.
+    assert found["precision"] == 0.5
+    assert found["recall"] == 0.5
+    assert found["truth_recall"] == 0.25
+    assert found["seconds"] == pytest.approx(6.0)
+    assert found["dollars"] == pytest.approx(0.04)
+    assert (found["ap"], found["ap_per_category"]) == (0.25, {"disc": 0.25, "star": None})
+    assert (found["gpu_hours"], found["certificate"], found["control_ap"]) == (0.0, None, None)
+
+
+def test_without_truth_precision_and_recall_are_unknown(asked):
+    found = summary_of(asked | {"truth": None, "truth_match": None})
+    assert found.keys() == FIELDS
+    assert [found[name] for name in ("precision", "recall", "truth_recall")] == [None] * 3
+    assert found["collected"] == 2
+
+
+def test_iteration_0_asks_nothing(run):
+    output = run.folder / "summary.json"
+    found = summary_of(
+        {
+            "iteration": 0,
+            "evaluation": evaluation(run.folder),
+            "model": model(run.folder),
+            "output": output,
+            "collected": [],
+            "gpu_benchmarks": [],
+            "annotation": AnnotationConfig(),
+        }
+    )
+    assert found.keys() == FIELDS
+    unknown = FIELDS - {"schema_version", "iteration", "ap", "ap50", "ap_per_category", "gpu_hours"}
+    assert {found[name] for name in unknown} == {None}
+
+
+def test_no_question_and_nothing_accepted(asked, run):
+    ids = read_index(asked["index"]).prediction
+    run.verdicts(1, ids, [-1] * 4, ["cluster"] * 4, [4] * 4)
+    run.answers(1, [])
+    run.coco(asked["collected"][0], [], [])
+    found = summary_of(asked)
+    assert (found["questions"], found["masks_per_question"], found["precision"], found["recall"]) == (
+        0,
+        None,
+        None,
+        0.0,
+    )
+    assert (found["seconds"], found["dollars"], found["truth_recall"]) == (0.0, 0.0, 0.0)
+
+
+def test_files_of_different_iterations_are_refused(asked, run):
+    run.verdicts(1, [1, 2], [1, 1], ["cluster"] * 2, [4] * 2)
+    with pytest.raises(SegloopError, match="different predictions"):
+        summary_of(asked)
+
+
+def test_truth_is_found_once_however_often_it_is_collected(asked, run, record):
+    path = asked["collected"][0]
+    twice = [record(1, 3, 1, GOOD, score=0.9), record(2, 3, 1, NEAR, score=0.95), record(3, 12, 1, GOOD, score=0.1)]
+    run.coco(path, [3, 12], twice)
+    assert truth_recall([path, path], run.truth, 0.8) == 0.5
+    run.coco(run.truth, [3], [record(1, 3, 1, GOOD, iscrowd=1)])
+    assert truth_recall([path], run.truth, 0.8) is None
+
+
+def test_gpu_hours_are_those_of_jobs_on_a_gpu(tmp_path):
+    benchmark = tmp_path / "train.tsv"
+    benchmark.write_text("s\th:m:s\tmax_rss\n1800.0\t0:30:00\t1\n1800.0\t0:30:00\t1\n")
+    absent = tmp_path / "absent.tsv"
+    assert gpu_hours(model(tmp_path / "a", "cuda"), [benchmark, absent]) == 1.0
+    assert gpu_hours(model(tmp_path / "b", "cuda:0"), [benchmark, benchmark]) == 2.0
+    assert gpu_hours(model(tmp_path / "c", "cpu"), [benchmark]) == 0.0
+    benchmark.write_text("seconds\n5\n")
+    with pytest.raises(SegloopError, match=r"train\.tsv is not a benchmark"):
+        gpu_hours(tmp_path / "a/model", [benchmark])
+
+
+def rows_of(aps, collected):
+    pairs = zip(aps, collected, strict=True)
+    return [{"iteration": number, "ap": ap, "collected": new} for number, (ap, new) in enumerate(pairs)]
+
+
+@pytest.mark.parametrize(
+    ("aps", "collected", "stop", "iterations", "expected"),
+    [
+        ([0.1], [None], "never", 3, None),
+        ([0.1], [None], "never", 0, "iterations"),
+        ([0.1, 0.2], [None, 5], "never", 2, None),
+        ([0.1, 0.05], [None, 0], "never", 2, None),
+        ([0.1, 0.05], [None, 0], "never", 1, "iterations"),
+        ([0.1, 0.2], [None, 0], ["no_new_masks"], 5, "no_new_masks"),
+        ([0.1, 0.2], [None, 1], ["no_new_masks", "no_better_ap"], 5, None),
+        ([0.1, 0.1], [None, 1], ["no_better_ap"], 5, "no_better_ap"),
+        ([0.1, 0.05], [None, 1], ["no_new_masks"], 5, None),
+        ([0.1, 0.3, 0.2], [None, 1, 1], ["no_better_ap"], 5, "no_better_ap"),
+        ([None, None], [None, 1], ["no_better_ap"], 5, None),
+        ([0.1, 0.05], [None, 0], [], 5, None),
+        ([0.1], [None], ["no_new_masks", "no_better_ap"], 5, None),
+        ([0.1, 0.05], [None, 0], ["no_better_ap", "no_new_masks"], 1, "no_new_masks"),
+    ],
+)
+def test_why_a_run_ends(aps, collected, stop, iterations, expected):
+    assert stop_reason(rows_of(aps, collected), LoopConfig(stop=stop, iterations=iterations)) == expected
+
+
+def test_a_run_in_one_file(tmp_path):
+    rows = rows_of([0.1, 0.3], [None, 4])
+    paths = [write(tmp_path / f"{row['iteration']}.json", row | {"control_ap": None}) for row in rows]
+    control, upper = evaluation(tmp_path / "c", 0.15), evaluation(tmp_path / "u", 0.6)
+    output = tmp_path / "summary.json"
+    summarise_run(
+        summaries=paths,
+        control_evaluations=[control],
+        upper_bound_evaluation=upper,
+        loop=LoopConfig(iterations=1),
+        output=output,
+    )
+    found = json.loads(output.read_text())
+    assert [row["control_ap"] for row in found["iterations"]] == [None, 0.15]
+    assert found["control"] == {"1": {"ap": 0.15, "ap50": 0.5}}
+    assert found["upper_bound"] == {"ap": 0.6, "ap50": 0.5}
+    assert found["stop_reason"] == "iterations"
+    assert found["versions"]["numpy"] == np.__version__
+
+
+def test_a_run_without_comparisons(tmp_path):
+    path = write(tmp_path / "0.json", rows_of([0.1], [None])[0])
+    summarise_run(
+        summaries=[path],
+        control_evaluations=[],
+        upper_bound_evaluation=None,
+        loop=LoopConfig(iterations=2),
+        output=tmp_path / "summary.json",
+    )
+    found = json.loads((tmp_path / "summary.json").read_text())
+    assert (found["control"], found["upper_bound"], found["stop_reason"]) == (None, None, None)

@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from segloop.config import PredictionConfig
+from segloop.detection import model_files
+from segloop.detection.prediction import predict_shard
+from segloop.detection.segmenter import load_segmenter
+from segloop.errors import SegloopError
+from segloop.files import read_json
+from segloop.store.predictions import PredictionShard
+
+
+def write_shard(path: Path, files: list[Path]) -> Path:
+    columns = {
+        "image_id": pa.array([10 * number for number in range(len(files))], pa.int64()),
+        "file_name": pa.array([str(file) for file in files], pa.string()),
+        "width": pa.array([0] * len(files), pa.int32()),
+        "height": pa.array([0] * len(files), pa.int32()),
+    }
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def predict(trained: tuple[Path, Path], files: list[Path], folder: Path, max_skipped: float = 0.0) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    predict_shard(
+        model=trained[0],
+        images=write_shard(folder / "shard.parquet", files),
+        shard=4,
+        iteration=2,
+        output=folder / "4.zarr",
+        skipped=folder / "4.skipped.json",
+        prediction=PredictionConfig(store_score=0.2, batch_size=3),
+        device="cpu",
+        max_skipped=max_skipped,
+    )
+    return folder / "4.zarr"
+
+
+@pytest.fixture
+def files(trained: tuple[Path, Path], tmp_path: Path) -> list[Path]:
+    blank = tmp_path / "blank.png"
+    Image.fromarray(np.full((40, 64, 3), 120, np.uint8)).save(blank)
+    known = [Path(image["file_name"]) for image in read_json(trained[1])["images"]]
+    return [known[0], known[1], blank, known[2]]
+
+
+def test_a_shard_holds_what_the_segmenter_found(trained: tuple[Path, Path], files: list[Path], tmp_path: Path) -> None:
+    shard = PredictionShard.open(predict(trained, files, tmp_path / "run"))
+    segmenter = load_segmenter(trained[0], device="cpu", threads=1)
+    assert (shard.iteration, shard.shard, shard.embedding_dim) == (2, 4, 64)
+    assert shard.model_sha256 == model_files.read_description(trained[0])["weights_sha256"]
+    ids, height, width = shard.images
+    assert (ids.tolist(), height.tolist(), width.tolist()) == ([0, 10, 20, 30], [64, 64, 40, 64], [64] * 4)
+    assert (shard.score > 0.2).all()
+    for number, file in enumerate(files):
+        rows = np.flatnonzero(shard.image_id == 10 * number)
+        (found,) = segmenter.predict([np.asarray(Image.open(file))], score=0.2)
+        assert shard.category[rows].tolist() == found.category.tolist()
+        assert np.allclose(shard.score[rows], found.score, atol=1e-4)
+        assert np.allclose(shard.box[rows], found.box, atol=0.1)
+        # Contract 1: an embedding row belongs to the prediction of the same row.
+        assert np.allclose(shard.embeddings(rows), found.embedding, atol=0.02, rtol=0.01)
+    assert len(shard) > 4
+
+
+def test_a_shard_is_the_same_bytes_again(trained: tuple[Path, Path], files: list[Path], tmp_path: Path) -> None:
+    first, second = (predict(trained, files, tmp_path / name) for name in ("first", "second"))
+    contents = [
+        {path.relative_to(one): path.read_bytes() for path in one.rglob("*") if path.is_file()}
+        for one in (first, second)
+    ]
+    assert contents[0] == contents[1]
+
+
+def test_an_unreadable_image_is_named(trained: tuple[Path, Path], files: list[Path], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    store = predict(trained, [files[0], broken, files[1]], tmp_path / "run", max_skipped=0.5)
+    assert PredictionShard.open(store).images[0].tolist() == [0, 20]
+    report = read_json(tmp_path / "run" / "4.skipped.json")
+    assert report["used"] == 2
+    assert [(one["file"], one["record"]) for one in report["skipped"]] == [(str(broken), "10")]
+
+
+def test_too_many_unreadable_images_leave_no_store(
+    trained: tuple[Path, Path], files: list[Path], tmp_path: Path
+) -> None:
+    with pytest.raises(SegloopError, match="gone"):
+        predict(trained, [files[0], tmp_path / "gone.jpg"], tmp_path / "run", max_skipped=0.1)
+    assert not (tmp_path / "run" / "4.zarr").exists()
+    assert (tmp_path / "run" / "4.skipped.json").exists()
+
+
+def test_an_empty_shard(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    shard = PredictionShard.open(predict(trained, [], tmp_path / "run"))
+    assert len(shard) == 0
+    assert shard.embeddings().shape == (0, 64)

@@ -1,0 +1,49 @@
+"""report.html in a real browser: it opens offline, shows every figure and asks no other host."""
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from .conftest import Loop
+
+pytestmark = [pytest.mark.workflow, pytest.mark.browser]
+
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+FIGURES = {
+    "1 Run": ["Table 3.1", "Average precision by iteration", "Questions and masks by iteration"],
+    "2 Masks": ["Nearest neighbours", "Accepted masks", "Rejected masks", "Undecided masks"],
+}
+
+
+def _open(page: Page, category: str) -> str:
+    page.get_by_text("Results", exact=True).first.click()
+    page.get_by_text(category).first.click()
+    page.wait_for_timeout(300)
+    return page.inner_text("body")
+
+
+def test_the_report_opens_offline_and_shows_every_figure(undisturbed: Loop, tmp_path: Path, chromium: str) -> None:
+    report = tmp_path / "report.html"
+    undisturbed.run("--report", str(report))
+    assert report.stat().st_size < 30_000_000
+    foreign: list[str] = []
+    errors: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.on("request", lambda request: foreign.append(request.url) if request.url.startswith("http") else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(report.as_uri())
+        text = _open(page, "1 Run")
+        assert [figure for figure in FIGURES["1 Run"] if figure not in text] == []
+        browser.close()
+    assert foreign == []
+    assert errors == []
