@@ -1,7 +1,7 @@
 """The demo for several seeds, beside a control and the upper bound: what do the collected masks add?
 
-Runs config/demo.yaml with `loop.control` and `loop.upper_bound` for each seed (data, weights and questions all follow
-the seed), and writes docs/benchmarks/demo.{md,json}. Intervals are bootstrapped over the validation images of all seeds.
+Runs config/demo.yaml with `loop.control` and `loop.upper_bound` for each seed (data, weights and questions follow
+the seed), and writes docs/benchmarks/demo.{md,json}. Intervals are bootstrapped over the validation images.
 
 Usage: python benchmarks/demo.py [--seeds 0 1 2] [--runs runs/bench-demo]
 """
@@ -109,9 +109,9 @@ def text_of(record: dict[str, Any]) -> str:
         + ", ".join(f"{name} {record['versions'][name]}" for name in shown)
         + ".",
         "",
-        "AP is COCO's mask AP on the validation scenes, in percent. Each seed generates other scenes, starts from other",
-        "weights and draws other questions. Mean over the seeds; the interval is the 2.5th to 97.5th percentile of",
-        f"{RESAMPLES} bootstrap resamples of the validation images of each seed, so it holds for these trainings.",
+        "AP is COCO's mask AP on the validation scenes, in percent. Each seed generates other scenes, starts from",
+        "other weights and draws other questions. Mean over the seeds; the interval is the 2.5th to 97.5th percentile",
+        f"of {RESAMPLES} bootstrap resamples of the validation images of each seed, so it holds for these trainings.",
         "",
         "| model | mean AP | interval |" + "".join(f" seed {one['seed']} |" for one in record["runs"]),
         "|---|---|---|" + "---|" * len(record["runs"]),
@@ -131,8 +131,9 @@ def text_of(record: dict[str, Any]) -> str:
     ]
     for one in record["runs"]:
         for row in one["iterations"][1:]:
-            figures = f"{row['predictions']} | {row['questions']} | {row['collected']} | {row['precision']:.3f} | {row['recall']:.3f}"
-            lines.append(f"| {one['seed']} | {row['iteration']} | {figures} | {one['seconds'] / 60:.1f} |")
+            counts = " | ".join(str(row[key]) for key in ("iteration", "predictions", "questions", "collected"))
+            shares = f"{row['precision']:.3f} | {row['recall']:.3f}"
+            lines.append(f"| {one['seed']} | {counts} | {shares} | {one['seconds'] / 60:.1f} |")
     return "\n".join(lines) + "\n"
 
 

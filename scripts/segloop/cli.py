@@ -57,5 +57,3 @@ def _compare(options: argparse.Namespace) -> int:
     found = differences(*options.runs)
     print("\n".join(found) or f"{options.runs[0]} and {options.runs[1]} hold the same results")
     return 1 if found else 0
-
-

@@ -294,7 +294,9 @@ class Config(Section):
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> "Config":
         if self.loop.upper_bound and self.pool.truth is None:
-            raise ValueError("loop.upper_bound needs the pool's truth: set pool.truth.annotations, or upper_bound: false")
+            raise ValueError(
+                "loop.upper_bound needs the pool's truth: set pool.truth.annotations, or upper_bound: false"
+            )
         if self.annotation.annotator == "oracle" and self.loop.iterations and self.pool.truth is None:
             raise ValueError(
                 "annotation.annotator: oracle answers from the pool's truth: set pool.truth.annotations, "
@@ -359,7 +361,7 @@ def _explain(problem: Any) -> str:
         elsewhere = [key for key in _all_keys() if key.rpartition(".")[2] == location[-1]]
         hint = f"did you mean {elsewhere[0]}?" if elsewhere else f"valid here: {', '.join(known)}"
         return f"{name} is not a key; {hint}"
-    message = problem["msg"].removeprefix("Value error, ")
+    message = str(problem["msg"]).removeprefix("Value error, ")
     if not name:
         return message
     return f"{name}: {message[0].lower()}{message[1:]} (it is {problem['input']!r})"
@@ -391,13 +393,13 @@ def _all_keys(model: type[Section] = Config, prefix: str = "") -> list[str]:
     return keys
 
 
-# --- generated documents -----------------------------------------------------------------------------------------------
+# --- generated documents ----------------------------------------------------------------------------------------------
 
 
 def default_yaml() -> str:
     """Return config/default.yaml: every key with its default."""
     head = "# Generated from scripts/segloop/config.py by `make config`; every key is explained in config/README.md.\n"
-    return head + yaml.safe_dump(Config().model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return head + str(yaml.safe_dump(Config().model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
 def json_schema() -> dict[str, Any]:
@@ -421,10 +423,7 @@ def _table_rows(model: type[Section], prefix: str) -> list[str]:
         inner = _section_of(field.annotation)
         meaning = " ".join((field.description or "").split()).replace("|", "\\|")
         default = field.get_default(call_default_factory=True)
-        if isinstance(default, Section):
-            shown = ""
-        else:
-            shown = f"`{_inline_yaml(default)}`"
+        shown = "" if isinstance(default, Section) else f"`{_inline_yaml(default)}`"
         choices = _choices(field.annotation)
         if choices:
             meaning += f" One of {', '.join(f'`{choice}`' for choice in choices)}."
@@ -436,7 +435,8 @@ def _table_rows(model: type[Section], prefix: str) -> list[str]:
 
 def _inline_yaml(value: Any) -> str:
     plain = list(value) if isinstance(value, tuple) else value
-    return yaml.safe_dump(plain, default_flow_style=True).removesuffix("...\n").strip()
+    text: str = yaml.safe_dump(plain, default_flow_style=True)
+    return text.removesuffix("...\n").strip()
 
 
 def _choices(annotation: Any) -> list[str]:

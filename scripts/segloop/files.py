@@ -4,6 +4,7 @@ Everything is written under a temporary name beside its destination and renamed 
 leaves nothing that could be taken for a result (contract 2 of the architecture).
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -34,6 +35,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path; when the block ends well, it takes the place of `path`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path)
     temporary = _temporary(path)
     try:
         yield temporary
@@ -53,21 +55,24 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        if path.exists():
-            shutil.rmtree(path)
+        if path.is_symlink() or path.exists():
+            # Moved away whole: removing it in place could be cut off, and what is left be taken for a result.
+            path.rename(path.with_name(f".{path.name}.tmp-old-{os.getpid()}"))
         temporary.rename(path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove_leftovers(path)
 
 
 def remove_leftovers(path: Path) -> None:
     """Remove what killed writers of `path` left behind; a living writer's work stays."""
-    for leftover in path.parent.glob(f".{path.name}.tmp-*"):
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.tmp-*"):
         process = leftover.name.rpartition("-")[2]
         if process.isdigit() and int(process) != os.getpid() and Path(f"/proc/{process}").exists():
             continue
-        shutil.rmtree(leftover, ignore_errors=True)
-        leftover.unlink(missing_ok=True)
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -86,11 +91,16 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file; an error names the file and the remedy."""
     path = Path(path)
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             return json.load(file)
     except FileNotFoundError:
         raise SegloopError(f"{path.absolute()} does not exist. Check the path in the configuration.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise SegloopError(
+            f"{path.absolute()} cannot be read ({error}). Check the path in the configuration."
+        ) from None
+    except (ValueError, RecursionError) as error:
+        # Not JSON, not UTF-8, a number of thousands of digits, or brackets without end.
         raise SegloopError(f"{path} is not valid JSON ({error}). Write or download it again.") from None
 
 

@@ -54,7 +54,8 @@ def test_a_job_ends_when_the_snakemake_that_started_it_is_killed(tmp_path: Path)
     script.write_text(body)
     launcher = tmp_path / "snakemake"
     launcher.write_text(
-        "import subprocess, sys\nsubprocess.call(['bash', '-c', 'set -eu; ' + sys.executable + ' ' + sys.argv[1] + '; true'])\n"
+        "import subprocess, sys\n"
+        "subprocess.call(['bash', '-c', 'set -eu; ' + sys.executable + ' ' + sys.argv[1] + '; true'])\n"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "scripts")}
     with subprocess.Popen([sys.executable, str(launcher), str(script)], env=environment) as process:

@@ -10,7 +10,13 @@ from segloop.errors import SegloopError
 from segloop.files import read_json
 from segloop.runs import RunClaim, asking, record_run
 
-HOLD = "import sys, time, pathlib\nfrom segloop.runs import RunClaim\nc = RunClaim(pathlib.Path(sys.argv[1]))\nprint(c.held, flush=True)\ntime.sleep(60)"
+HOLD = """
+import pathlib, sys, time
+from segloop.runs import RunClaim
+claim = RunClaim(pathlib.Path(sys.argv[1]))
+print(claim.held, flush=True)
+time.sleep(60)
+"""
 
 
 def _holder(directory: Path) -> subprocess.Popen[str]:

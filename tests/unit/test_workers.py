@@ -1,9 +1,11 @@
 import math
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -43,18 +45,9 @@ def test_no_worker_outlives_an_error() -> None:
     assert multiprocessing.active_children() == []
 
 
-def test_a_program_without_a_file_and_without_a_guard_may_use_workers() -> None:
-    # Scripts that Snakemake runs have a preamble that must not run again in a worker.
-    program = """
-        import math, warnings
-        warnings.simplefilter("error")
-        print("preamble")
-        from segloop.workers import worker_map
-        with worker_map(2) as run:
-            print(run(math.sqrt, [4, 9]))
-    """
+def run_program(program: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(Path(segloop.__file__).parents[1])}
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-"],
         input=textwrap.dedent(program),
         env=environment,
@@ -63,5 +56,42 @@ def test_a_program_without_a_file_and_without_a_guard_may_use_workers() -> None:
         check=False,
         timeout=120,
     )
+
+
+def test_workers_end_with_a_killed_program() -> None:
+    done = run_program("""
+        import os, signal
+        from segloop.workers import worker_map
+        with worker_map(2) as run:
+            print(*run(eval, ["__import__('os').getpid()"] * 8), flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+    """)
+    assert done.returncode == -signal.SIGKILL
+    workers = set(done.stdout.split())
+    assert workers
+    patience = time.monotonic() + 30
+    while any(running(process) for process in workers):
+        assert time.monotonic() < patience, f"workers {workers} still run"
+        time.sleep(0.1)
+
+
+def running(process: str) -> bool:
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_program_without_a_file_and_without_a_guard_may_use_workers() -> None:
+    # Scripts that Snakemake runs have a preamble that must not run again in a worker.
+    done = run_program("""
+        import math, warnings
+        warnings.simplefilter("error")
+        print("preamble")
+        from segloop.workers import worker_map
+        with worker_map(2) as run:
+            print(run(math.sqrt, [4, 9]))
+    """)
     assert done.stdout == "preamble\n[2.0, 3.0]\n"
     assert done.stderr == ""

@@ -19,7 +19,26 @@ from .conftest import Loop, same_results
 
 pytestmark = pytest.mark.workflow
 
-FIELDS = ["schema_version", "iteration", "predictions", "duplicates", "questions", "collected", "collected_total", "masks_per_question", "precision", "recall", "truth_recall", "ap", "ap50", "ap_per_category", "certificate", "dollars", "gpu_hours", "seconds"]
+FIELDS = [
+    "schema_version",
+    "iteration",
+    "predictions",
+    "duplicates",
+    "questions",
+    "collected",
+    "collected_total",
+    "masks_per_question",
+    "precision",
+    "recall",
+    "truth_recall",
+    "ap",
+    "ap50",
+    "ap_per_category",
+    "certificate",
+    "dollars",
+    "gpu_hours",
+    "seconds",
+]
 
 
 def test_each_iteration_is_a_row_with_all_fields(undisturbed: Loop) -> None:

@@ -309,7 +309,7 @@ def annotate_people(
     if not decision.done:
         raise SegloopError(
             f"{recorded} leaves {len(decision.question_row)} questions of {config.policy} open. "
-            "Answer them with `segloop label` on this run, then run it again."
+            "Add their answers to that file, then run it again."
         )
     stale = int(np.count_nonzero(matched < 0))
     if stale:

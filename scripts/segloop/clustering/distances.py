@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 # Rows of a block of products: large enough for the matrix product to reach its speed, and small beside the result.
-_BLOCK = 256
+_BLOCK = 512
 
 
 def norms(rows: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:

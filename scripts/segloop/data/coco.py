@@ -21,6 +21,8 @@ logger = logging.getLogger("segloop")
 
 Record = dict[str, Any]
 Sizes = Literal["known", "check", "listed"]
+# Stores keep categories in 32 bits.
+MAX_CATEGORY = (1 << 31) - 1
 
 
 def read_coco(annotations: Path, images: Path, report: SkipReport, *, check_images: bool = False) -> Record:
@@ -91,9 +93,20 @@ def safe_path(folder: Path, name: Any) -> Path:
     if not isinstance(name, str) or not name or "\0" in name:
         raise SegloopError(f"has the file name {name!r}")
     path = Path(name)
+    if not _is_unicode(name):
+        raise SegloopError(f"has the file name {name!r}, which is not Unicode text")
     if path.is_absolute() or ".." in path.parts:
         raise SegloopError(f"has the file name {name!r}, which leads out of the image folder")
     return folder / path
+
+
+def _is_unicode(text: str) -> bool:
+    # JSON may escape half a character ("\\ud800"), and a file system may hold any bytes; neither can be written again.
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _whole(value: Any) -> int | None:
@@ -113,8 +126,10 @@ def _categories(path: Path, values: Any) -> list[Record]:
     categories: dict[int, Record] = {}
     for value in values:
         number = _whole(value.get("id")) if isinstance(value, dict) else None
-        if number is None or not isinstance(value.get("name"), str):
+        if number is None or not isinstance(value.get("name"), str) or not _is_unicode(value["name"]):
             raise SegloopError(f"{path}: the category {value!r} needs a whole number as id and a name.")
+        if abs(number) > MAX_CATEGORY:
+            raise SegloopError(f"{path}: the category id {number} does not fit 32 bits. Give it a smaller one.")
         if number in categories:
             raise SegloopError(f"{path}: two categories have the id {number}. Give each its own.")
         extra = {"supercategory": value["supercategory"]} if isinstance(value.get("supercategory"), str) else {}
@@ -156,6 +171,8 @@ def _image(number: int, value: Record, folder: Path, sizes: Sizes) -> Record:
     width, height = _whole(value.get("width")), _whole(value.get("height"))
     if not width or not height or width < 0 or height < 0:
         width, height = (0, 0) if sizes == "listed" else image_files.image_size(path)
+    elif width * height > image_files.MAX_PIXELS:
+        raise SegloopError(f"has {width} x {height} pixels, more than the limit of {image_files.MAX_PIXELS}")
     elif sizes == "check":
         found = image_files.image_size(path)
         if found != (width, height):
@@ -164,11 +181,13 @@ def _image(number: int, value: Record, folder: Path, sizes: Sizes) -> Record:
 
 
 def _file_name(value: Record) -> Any:
-    # LVIS v0.5 writes a file name of COCO 2014 beside a URL of 2017; the URL is the one that exists.
-    url = value.get("coco_url")
-    if isinstance(url, str) and "/" in url and not isinstance(value.get("file_name"), str):
-        return "/".join(url.split("/")[-2:])
-    return value.get("file_name")
+    # LVIS v0.5 gives names of COCO 2014 beside URLs of 2017, and LVIS v1 URLs alone; the URL is what exists. A set
+    # whose images were renamed keeps its old URLs, so that a name of another kind goes before the URL.
+    name, url = value.get("file_name"), value.get("coco_url")
+    if not isinstance(url, str) or url.count("/") < 2:
+        return name
+    renamed = isinstance(name, str) and name.startswith("COCO_") and Path(name).name != Path(url).name
+    return "/".join(url.split("/")[-2:]) if name is None or renamed else name
 
 
 def _annotations(

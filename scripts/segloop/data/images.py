@@ -11,8 +11,9 @@ from PIL import Image, ImageOps
 
 from segloop.errors import SegloopError
 
-# A photograph of more pixels than this is a mistake or an attack (a small file that decodes to gigabytes).
-MAX_PIXELS = 200_000_000
+# A photograph of more pixels than this is a mistake or an attack (a small file that decodes to gigabytes). Pillow itself
+# refuses more than twice its warning limit, which is this number.
+MAX_PIXELS = 178_956_970
 
 
 class ImageError(SegloopError):
@@ -44,7 +45,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
         If the file is missing or no image.
     """
     with _opened(path) as image:
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        # Pillow gives a TIFF its turned size at once, other files when they are transposed.
+        turned = image.format != "TIFF" and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         return (image.height, image.width) if turned else (image.width, image.height)
 
 
@@ -93,7 +95,8 @@ def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
     if image.mode == "P":
         # The detour keeps palettes with transparency from a wrong colour.
         image = image.convert("RGBA")
-    return np.asarray(image.convert("RGB"), dtype=np.uint8)
+    # A copy, because Pillow's own array cannot be written to.
+    return np.array(image.convert("RGB"), dtype=np.uint8)
 
 
 def _white(mode: str, largest: float) -> float:

@@ -34,8 +34,11 @@ def encode(mask: npt.NDArray[np.bool_]) -> Rle:
 
 def decode(rle: Rle) -> npt.NDArray[np.bool_]:
     """Return the mask of shape (height, width)."""
-    decoded: npt.NDArray[np.bool_] = coco_mask.decode(rle).astype(bool)
-    return decoded
+    # Done here, because pycocotools 2.0.11 decodes in a way that NumPy 2 has deprecated.
+    height, width = rle["size"]
+    runs = _parse(rle["counts"])
+    colours = np.arange(len(runs)) % 2 == 1
+    return np.repeat(colours, runs).reshape(width, height).T
 
 
 def check(segmentation: Any, size: tuple[int, int] | None = None) -> Rle:
@@ -157,8 +160,10 @@ def from_polygons(polygons: Any, height: int, width: int) -> Rle:
     Raises
     ------
     MaskError
-        If a part has fewer than six numbers, an odd number of them, or one that is no finite number near the image.
+        If a part has fewer than six numbers, an odd number of them, one that is no finite number near the image, or
+        an outline of absurd length; or if the image has no pixel or too many.
     """
+    height, width = _checked_size([height, width])
     if not isinstance(polygons, list) or not polygons:
         raise MaskError("has no polygon")
     for number, part in enumerate(polygons):
@@ -172,6 +177,10 @@ def from_polygons(polygons: Any, height: int, width: int) -> Rle:
 _FAR = 10
 
 
+# It holds some 80 bytes for each pixel of the outline, and does not notice when memory ends.
+_MAX_OUTLINE = 4_000_000
+
+
 def _check_part(part: Any, number: int, limit: float) -> None:
     if not isinstance(part, list) or len(part) < 6:
         raise MaskError(f"has a polygon (part {number}) of fewer than three points")
@@ -180,6 +189,10 @@ def _check_part(part: Any, number: int, limit: float) -> None:
     for value in part:
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= limit:
             raise MaskError(f"has a polygon (part {number}) with the coordinate {value!r}")
+    points = np.asarray(part, dtype=np.float64).reshape(-1, 2)
+    outline = float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
+    if outline > _MAX_OUTLINE:
+        raise MaskError(f"has a polygon (part {number}) whose outline is {outline:.0f} pixels long")
 
 
 def area(rles: Sequence[Rle]) -> npt.NDArray[np.int64]:
@@ -214,6 +227,8 @@ def union(rles: Sequence[Rle]) -> Rle:
     """Return the union of masks of one size."""
     if not rles:
         raise MaskError("the union of no masks has no size")
+    if any(list(rle["size"]) != list(rles[0]["size"]) for rle in rles):
+        raise MaskError("masks of different sizes have no union")
     merged = coco_mask.merge(list(rles))
     return {"size": list(rles[0]["size"]), "counts": merged["counts"]}
 

@@ -120,6 +120,9 @@ def read_category_table(path: Path) -> list[dict[str, Any]]:
         table[int(cells[0])] = {"id": int(cells[0]), "name": cells[1]}
     if not table:
         raise SegloopError(f"the category table {path} holds no line of an id, a tab and a name.")
+    if all(category["name"].isdecimal() for category in table.values()):
+        # categoryMapping.txt lies beside the right table and maps ids to ids.
+        raise SegloopError(f"the category table {path} holds numbers where names should be. Name a table of names.")
     return list(table.values())
 
 
@@ -162,11 +165,13 @@ def read_places_list(path: Path) -> Iterator[str]:
         with path.open(encoding="utf-8-sig") as file:
             for line in file:
                 name = line.strip()
-                head, _, label = name.rpartition(" ")
-                name = head.rstrip() if head and label.lstrip("-").isdecimal() else name
+                head, *label = name.rsplit(None, 1) or [""]
+                name = head if label and label[0].lstrip("-").isdecimal() else name
                 if name:
                     yield name.lstrip("/")
     except FileNotFoundError:
         raise SegloopError(f"the image list {path.absolute()} does not exist. Check data_root and pool.list.") from None
+    except OSError as error:
+        raise SegloopError(f"the image list {path.absolute()} cannot be read ({error}). Check pool.list.") from None
     except UnicodeDecodeError as error:
         raise SegloopError(f"the image list {path} is not text in UTF-8 ({error}).") from None

@@ -161,9 +161,12 @@ def read_shard(path: Path) -> ShardImages:
         If the file is missing or no shard.
     """
     try:
-        table = pq.read_table(path, schema=SCHEMA)
+        with pq.ParquetFile(path) as file:
+            table = file.read()
     except (OSError, pa.ArrowException) as error:
         raise SegloopError(f"the pool shard {path} cannot be read ({error}). Run shard_pool again.") from None
+    if not table.schema.equals(SCHEMA):
+        raise SegloopError(f"{path} is no pool shard: it has the columns {table.column_names}. Run shard_pool again.")
     return ShardImages(
         image_id=table["image_id"].to_numpy(),
         file_name=table["file_name"].to_pylist(),
@@ -191,17 +194,28 @@ def _of_folder(folder: Path, report: SkipReport) -> Iterator[PoolImage]:
         raise SegloopError(f"the pool's folder {folder.absolute()} does not exist. Check data_root and pool.images.")
     files = (path for path in _walk(folder) if path.suffix.lower() in IMAGE_SUFFIXES)
     for number, path in enumerate(files, start=1):
+        try:
+            image = PoolImage(number, str(safe_path(folder, str(path.relative_to(folder)))))
+        except SegloopError as error:
+            report.skip(folder, f"image {number}", str(error))
+            continue
         report.use()
-        yield PoolImage(number, str(path))
+        yield image
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     # Sorted folder by folder, so that the order is the same everywhere and memory holds one folder's names at a time.
-    entries = sorted(folder.iterdir())
+    # Hidden entries are not the pool's: previews, and the shadow files that some systems write beside each image.
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise SegloopError(f"the pool's folder {folder.absolute()} cannot be read ({error}).") from None
     yield from (entry for entry in entries if entry.is_file())
+    # A link to a folder above would lead in circles.
+    above = (*above, folder.resolve())
     for entry in entries:
-        if entry.is_dir():
-            yield from _walk(entry)
+        if entry.is_dir() and entry.resolve() not in above:
+            yield from _walk(entry, above)
 
 
 def _of_list(path: Path, folder: Path, report: SkipReport) -> Iterator[PoolImage]:

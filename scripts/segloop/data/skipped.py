@@ -34,8 +34,9 @@ class SkipReport:
 
     def skip(self, file: str | Path, record: str | int, reason: str) -> None:
         """Name a record that is not used, and why."""
-        self.skipped.append({"file": str(file), "record": str(record), "reason": reason})
-        logger.warning("skipped: %s, %s: %s", file, record, reason)
+        one = {"file": _printable(file), "record": _printable(record), "reason": _printable(reason)}
+        self.skipped.append(one)
+        logger.warning("skipped: %s, %s: %s", *one.values())
 
     def finish(self) -> None:
         """Write the report.
@@ -47,7 +48,8 @@ class SkipReport:
         """
         write_json(self.path, {"schema_version": 1, "used": self.used, "skipped": self.skipped})
         total = self.used + len(self.skipped)
-        if len(self.skipped) > self.max_share * total:
+        # The tolerance is for products such as 0.29 * 100, which is a little less than 29.
+        if len(self.skipped) > self.max_share * total + 1e-6:
             first = "; ".join(f"{one['file']}, {one['record']}: {one['reason']}" for one in self.skipped[:3])
             raise SegloopError(
                 f"{len(self.skipped)} of {total} records could not be used, more than max_skipped = {self.max_share}: "
@@ -63,3 +65,8 @@ class SkipReport:
     ) -> None:
         if kind is None:
             self.finish()
+
+
+def _printable(value: str | Path | int) -> str:
+    # A file name that is not UTF-8 must not keep the report from being written.
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -52,7 +52,9 @@ def _ap_panel(axes: Axes, run: RunSummary, key: str, title: str) -> None:
         axes.axhline(bound, color=GREEN, linestyle=":", label="upper bound: seed set + all truth of the pool")
         _note(axes, axes.get_xlim()[1], bound, f"{bound:.1f}", GREEN)
     if control:
-        axes.plot(*zip(*control, strict=True), color=ORANGE, linestyle="--", marker="s", label="control: seed set alone")
+        axes.plot(
+            *zip(*control, strict=True), color=ORANGE, linestyle="--", marker="s", label="control: seed set alone"
+        )
     axes.plot(*zip(*loop, strict=True), color=BLUE, marker="o", label="loop: seed set + collected masks")
     _iteration_axis(axes, [number for number, _ in loop + control])
     axes.set_ylabel("average precision (%)")

@@ -52,7 +52,9 @@ def read_run(path: Path) -> RunSummary:
 
 def _control(control: Any, iterations: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
     # Iterations carry the control's AP; the run's own entry, where there is one, knows AP50 as well.
-    found = {int(row["iteration"]): {"ap": row["control_ap"]} for row in iterations if row.get("control_ap") is not None}
+    found = {
+        int(row["iteration"]): {"ap": row["control_ap"]} for row in iterations if row.get("control_ap") is not None
+    }
     for key, evaluation in (control or {}).items():
         if key.isdigit() and isinstance(evaluation, dict):
             found[int(key)] = evaluation

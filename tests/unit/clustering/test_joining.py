@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import cophenet, linkage
 from scipy.spatial.distance import pdist
@@ -47,6 +47,7 @@ def test_chain_over_single_rows_equals_scipy(rows: Rows, method: str, m: int) ->
 
 
 @pytest.mark.parametrize("method", ["average", "ward"])
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), m=st.integers(2, 12))
 def test_heights_between_weighted_items_are_exact(method: str, seed: int, m: int) -> None:
     rng = np.random.default_rng(seed)
@@ -84,6 +85,7 @@ def in_memory(rows: npt.NDArray[Any], category: npt.NDArray[Any], **config: Any)
 
 @pytest.mark.parametrize("scope", ["category", "global"])
 @pytest.mark.parametrize("method", ["average", "ward", "complete"])
+@settings(max_examples=40, deadline=None)
 @given(n=st.integers(0, 60), categories=st.integers(1, 5), seed=st.integers(0, 2**32 - 1), coarse=st.booleans())
 def test_any_tree_keeps_its_promises(scope: str, method: str, n: int, categories: int, seed: int, coarse: bool) -> None:
     rng = np.random.default_rng(seed)

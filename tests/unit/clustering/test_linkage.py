@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import cophenet, is_valid_linkage, linkage
 from scipy.spatial.distance import pdist
@@ -45,6 +45,7 @@ def test_tree_equals_scipy(rows: Rows, method: str, n: int) -> None:
     assert np.allclose(cophenet(found) ** power, cophenet(expected) ** power, rtol=1e-6, atol=1e-5)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(0, 2**32 - 1), st.booleans())
 def test_ranges_of_any_tree(n: int, seed: int, coarse: bool) -> None:
     raw = np.random.default_rng(seed).random((n, 3), np.float32) + np.float32(0.01)
@@ -94,6 +95,7 @@ def test_mean_is_exact_to_single_precision(rows: Rows) -> None:
     assert np.allclose(partition_tree(unit, "ward").mean, unit.astype(np.float64).mean(axis=0), rtol=1e-6)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 5000), max_size=60), st.integers(1, 8))
 def test_batches_share_the_work(sizes: list[int], batches: int) -> None:
     dealt = deal(np.array(sizes, np.int64), 256, batches)
