@@ -37,7 +37,7 @@ def test_ids_of_an_earlier_iteration_or_shard_come_first() -> None:
     ("iteration", "shard", "row"), [(0, 0, 0), (256, 0, 0), (1, -1, 0), (1, 1 << 24, 0), (1, 0, 1 << 32)]
 )
 def test_what_does_not_fit_is_refused(iteration: int, shard: int, row: int) -> None:
-    with pytest.raises(ValueError, match="outside|fit"):
+    with pytest.raises(ValueError, match=r"outside|fit"):
         prediction_ids(iteration, shard, np.array([row]))
 
 

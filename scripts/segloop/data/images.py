@@ -11,8 +11,8 @@ from PIL import Image, ImageOps
 
 from segloop.errors import SegloopError
 
-# A photograph of more pixels than this is a mistake or an attack (a small file that decodes to gigabytes). Pillow itself
-# refuses more than twice its warning limit, which is this number.
+# A photograph of more pixels than this is a mistake or an attack (a small file that decodes to gigabytes).
+# Pillow itself refuses more than twice its warning limit, which is this number.
 MAX_PIXELS = 178_956_970
 
 

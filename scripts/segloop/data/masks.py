@@ -177,7 +177,7 @@ def from_polygons(polygons: Any, height: int, width: int) -> Rle:
 _FAR = 10
 
 
-# It holds some 80 bytes for each pixel of the outline, and does not notice when memory ends.
+# It holds some 40 bytes for each pixel of the outline, and does not notice when memory ends.
 _MAX_OUTLINE = 4_000_000
 
 

@@ -49,13 +49,13 @@ def _ap_panel(axes: Axes, run: RunSummary, key: str, title: str) -> None:
     control = [(number, 100 * row[key]) for number, row in sorted(run.control.items()) if row.get(key) is not None]
     bound = percent((run.upper_bound or {}).get(key))
     if bound is not None:
-        axes.axhline(bound, color=GREEN, linestyle=":", label="upper bound: seed set + all truth of the pool")
+        axes.axhline(bound, color=GREEN, linestyle=":", label="upper bound (all truth of the pool)")
         _note(axes, axes.get_xlim()[1], bound, f"{bound:.1f}", GREEN)
     if control:
         axes.plot(
-            *zip(*control, strict=True), color=ORANGE, linestyle="--", marker="s", label="control: seed set alone"
+            *zip(*control, strict=True), color=ORANGE, linestyle="--", marker="s", label="control (seed set alone)"
         )
-    axes.plot(*zip(*loop, strict=True), color=BLUE, marker="o", label="loop: seed set + collected masks")
+    axes.plot(*zip(*loop, strict=True), color=BLUE, marker="o", label="loop (seed set + collected masks)")
     _iteration_axis(axes, [number for number, _ in loop + control])
     axes.set_ylabel("average precision (%)")
     _percent_range(axes, [value for _, value in loop + control] + ([] if bound is None else [bound]))
@@ -129,16 +129,16 @@ def plot_questions(*, summary: Path, svg: Path, png: Path) -> None:
     asked = [row for row in run.iterations if row.get("questions") is not None]
     with style():
         figure = new_figure(9.0, 4.3)
-        left, right = figure.subplots(1, 2)
+        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
         left.set_title("Questions asked and masks collected")
-        right.set_title("Yield: masks collected per question")
+        right.set_title("Masks per question")
         if asked:
             _question_bars(left, asked)
             _yield_bars(right, asked)
             figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         else:
             say_missing(left, "No iteration of this run\nhas asked a question yet.")
-            say_missing(right, "")
+            say_missing(right, "No yield without questions.")
         save(figure, svg, png)
 
 
@@ -146,43 +146,38 @@ def _question_bars(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
     numbers = [int(row["iteration"]) for row in rows]
     questions = [row["questions"] for row in rows]
     collected = [row.get("collected") or 0 for row in rows]
-    width = 0.38
-    size = 9.0 if len(rows) <= 4 else 7.5
-    first = axes.bar([n - width / 2 for n in numbers], questions, width, color=ORANGE, label="questions asked")
-    second = axes.bar(
-        [n + width / 2 for n in numbers],
-        collected,
-        width,
-        color=BLUE,
-        hatch="///",
-        edgecolor="white",
-        linewidth=0,
-        label="masks collected",
-    )
-    axes.bar_label(first, [short_count(v) for v in questions], padding=3, fontsize=size)
-    axes.bar_label(second, [short_count(v) for v in collected], padding=3, fontsize=size)
-    _bar_axis(axes, numbers, "number")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+    digits, size = (3, 9.0) if len(rows) <= 4 else (2, 8.0)
+    left = axes.bar([n - 0.2 for n in numbers], questions, 0.38, color=ORANGE, label="questions asked")
+    # White hatching tells the two apart on a greyscale print.
+    right = axes.bar([n + 0.2 for n in numbers], collected, 0.38, color=BLUE, hatch="///", label="masks collected")
+    for bar in right:
+        bar.set(edgecolor="white", linewidth=0)
+    axes.bar_label(left, [short_count(value, digits) for value in questions], padding=3, fontsize=size)
+    axes.bar_label(right, [short_count(value, digits) for value in collected], padding=3, fontsize=size)
+    _bar_axis(axes, numbers, "number in the iteration")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.set_ylim(0, 1.12 * max([*questions, *collected, 1]))
 
 
 def _yield_bars(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
     numbers = [int(row["iteration"]) for row in rows]
     yields = [row.get("masks_per_question") for row in rows]
+    highest = max(value or 0 for value in yields)
     bars = axes.bar(numbers, [value or 0 for value in yields], 0.5, color=GREY)
-    axes.bar_label(bars, ["unknown" if v is None else f"{v:.2f}" for v in yields], padding=3, fontsize=9)
-    axes.axhline(1.0, color=INK, linestyle="--", linewidth=1.0)
-    _bar_axis(axes, numbers, "masks per question")
-    axes.set_ylim(0, max(1.15 * max([value or 0 for value in yields]), 1.15))
-    axes.annotate(
-        "1: a question a mask",
-        (0, 1.0),
-        (4, 3),
-        xycoords=axes.get_yaxis_transform(),
-        textcoords="offset points",
-        color=INK,
-        fontsize=8.5,
-    )
+    labels = ["unknown" if value is None else f"{value:.2f}" for value in yields]
+    axes.bar_label(bars, labels, padding=3, fontsize=9 if len(rows) <= 4 else 8)
+    _bar_axis(axes, numbers, "masks collected per question")
+    axes.set_ylim(0, 1.15 * highest if highest else 1.0)
+    if highest >= 0.5:  # below that the line would press the bars into the ground
+        axes.set_ylim(0, max(1.15 * highest, 1.15))
+        axes.axhline(1.0, color=INK, linestyle="--", linewidth=1.0)
+        _note_on_line(axes, 1.0, "one question a mask")
+
+
+def _note_on_line(axes: Axes, y: float, text: str) -> None:
+    where = axes.get_yaxis_transform()
+    axes.annotate(text, (0, y), (4, 3), xycoords=where, textcoords="offset points", color=INK, fontsize=8.5)
 
 
 def _bar_axis(axes: Axes, numbers: Sequence[int], label: str) -> None:
@@ -193,10 +188,14 @@ def _bar_axis(axes: Axes, numbers: Sequence[int], label: str) -> None:
     axes.tick_params(axis="x", length=0)
 
 
-def short_count(value: float) -> str:
-    """Return a count as a person writes it on a bar: 950, 4,213, 82.3k, 1.20M."""
-    if value >= 999_500:
-        return f"{value / 1e6:.2f}M"
-    if value >= 9_999.5:
-        return f"{value / 1e3:.1f}k"
-    return f"{value:,.0f}"
+def short_count(value: float, digits: int = 3) -> str:
+    """Return a count as a person writes it on a bar, with that many digits: 950, 4,213, 82.3k, 1.20M.
+
+    Counts of up to four digits stay exact unless only two digits fit: 4,213 is then 4.2k.
+    """
+    if value < (9_999.5 if digits > 2 else 999.5):
+        return f"{value:,.0f}"
+    unit, size = ("M", 1e6) if value >= 999_500 else ("k", 1e3)
+    scaled = value / size
+    places = max(digits - len(str(int(scaled))), 0)
+    return f"{scaled:.{places}f}{unit}"

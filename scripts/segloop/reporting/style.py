@@ -9,6 +9,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from segloop.files import atomic_file
 
@@ -64,7 +65,8 @@ def style() -> Iterator[None]:
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure, sizes in inches, on the Agg canvas (no display is ever needed)."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    margins = ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.12, wspace=0.03, hspace=0.03)
+    figure = Figure(figsize=(width, height), layout=margins)
     FigureCanvasAgg(figure)
     return figure
 

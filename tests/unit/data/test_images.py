@@ -74,6 +74,17 @@ def test_the_rotation_of_a_photograph_is_applied(tmp_path: Path) -> None:
     assert found[:3].mean() < 20 < 235 < found[-3:].mean()
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_size_and_pixels_agree_for_every_rotation(tmp_path: Path, suffix: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / f"a.{suffix}", Image.new("RGB", (8, 6)), exif=exif)
+    found = open_image(path)
+    assert image_size(path) == (found.shape[1], found.shape[0]) == ((6, 8) if orientation > 4 else (8, 6))
+    assert found.flags.writeable
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     for read in (open_image, image_size, image_mode):
         with pytest.raises(ImageError, match=r"none\.png does not exist"):

@@ -115,7 +115,7 @@ def test_a_size_that_is_not_the_images_is_refused_and_swapping_is_named() -> Non
     rle = {"size": [4, 3], "counts": [12]}
     with pytest.raises(MaskError, match="swapped"):
         masks.check(rle, (3, 4))
-    with pytest.raises(MaskError, match="4 x 3, the image has 5 x 5$"):
+    with pytest.raises(MaskError, match=r"4 x 3, the image has 5 x 5$"):
         masks.check(rle, (5, 5))
 
 
@@ -155,9 +155,19 @@ def test_a_crowd_divides_by_the_predictions_area() -> None:
     assert masks.iou(*pair, crowd=[True])[0, 0] == 1.0
 
 
-def test_the_union_of_nothing_is_an_error() -> None:
-    with pytest.raises(MaskError):
+def test_the_union_of_nothing_or_of_different_sizes_is_an_error() -> None:
+    with pytest.raises(MaskError, match="no masks"):
         masks.union([])
+    with pytest.raises(MaskError, match="different sizes"):
+        masks.union([masks.encode(np.ones((2, 3), bool)), masks.encode(np.ones((3, 2), bool))])
+
+
+def test_an_outline_of_absurd_length_is_refused() -> None:
+    zigzag = [number for step in range(60_000) for number in (step % 2 * 100, 1)]
+    with pytest.raises(MaskError, match="pixels long"):
+        masks.from_polygons([zigzag], 100, 100)
+    with pytest.raises(MaskError, match="positive whole numbers"):
+        masks.from_polygons([[0, 0, 1, 0, 1, 1]], 0, 5)
 
 
 @given(bitmaps)

@@ -100,7 +100,11 @@ def test_missing_or_empty_folders_and_tables_are_named(folder: Path) -> None:
     (folder / "png").rmdir()
     with pytest.raises(SegloopError, match="is no folder"):
         read(folder)
-    for content, message in (("nothing\n", "no line"), ("1\ta\n1\tb\n", "id 1 twice")):
+    for content, message in (
+        ("nothing\n", "no line"),
+        ("1\t\t5\n2\t\t774\n", "numbers where names"),
+        ("1\ta\n1\tb\n", "id 1 twice"),
+    ):
         (folder / "table.txt").write_text(content)
         with pytest.raises(SegloopError, match=message):
             read_category_table(folder / "table.txt")
@@ -138,6 +142,7 @@ def test_lines_of_places_lists(tmp_path: Path) -> None:
         "Places365_val_00000001.jpg 165\n"
         "b/no label.jpg\n"
         "b/with blanks.jpg 12\n"
+        "/b/tab.jpg\t3\n"
         "/b/bar/00000003.jpg",
         encoding="utf-8",
         newline="",
@@ -148,6 +153,7 @@ def test_lines_of_places_lists(tmp_path: Path) -> None:
         "Places365_val_00000001.jpg",
         "b/no label.jpg",
         "b/with blanks.jpg",
+        "b/tab.jpg",
         "b/bar/00000003.jpg",
     ]
 

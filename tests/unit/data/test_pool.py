@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +10,24 @@ from PIL import Image
 
 from segloop.config import PoolConfig, TruthConfig
 from segloop.data import masks, pool
-from segloop.data.pool import import_truth, read_shard, shard_pool
+from segloop.data.pool import import_truth, read_shard, shard_pool, shard_tables
 from segloop.errors import SegloopError
 from segloop.files import read_json, sha256_file, write_json
 
 
 def run(root: Path, config: PoolConfig, *, shards: int = 3, seed: int = 0, max_skipped: float = 0.01) -> list[Path]:
-    outputs = [root / f"pool/{number}.parquet" for number in range(shards)]
     shard_pool(
-        config=config,
+        config=config.model_copy(update={"shards": shards}),
         data_root=root / "data",
         seed=seed,
-        outputs=outputs,
+        output=root / "pool/shards",
         manifest=root / "pool/manifest.json",
         skipped=root / "pool/skipped.json",
         max_skipped=max_skipped,
     )
-    return outputs
+    found = shard_tables(root / "pool/shards")
+    assert [path.name for path in found] == [f"{number}.parquet" for number in range(shards)]
+    return found
 
 
 def listed(root: Path, images: int) -> PoolConfig:
@@ -97,6 +99,15 @@ def test_more_shards_than_images_leave_some_empty(tmp_path: Path) -> None:
     assert sum(len(read_shard(shard)) == 0 for shard in shards) == 3
 
 
+def test_shards_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    assert everything(run(tmp_path, listed(tmp_path, 30), shards=12))[0] == list(range(1, 31))
+
+
+def test_a_run_with_fewer_shards_leaves_none_of_the_old_ones(tmp_path: Path) -> None:
+    run(tmp_path, listed(tmp_path, 10), shards=5)
+    assert len(everything(run(tmp_path, listed(tmp_path, 10), shards=2))[0]) == 10
+
+
 def test_a_folder_is_walked_in_one_order(tmp_path: Path) -> None:
     for name in ("b.jpg", "a.PNG", "sub/c.jpeg", "sub/deep/d.tif", "notes.txt", "a/e.jpg"):
         path = tmp_path / "data/images" / name
@@ -106,6 +117,25 @@ def test_a_folder_is_walked_in_one_order(tmp_path: Path) -> None:
     assert ids == [1, 2, 3, 4, 5]
     base = tmp_path / "data/images"
     assert names == [str(base / name) for name in ("a.PNG", "b.jpg", "a/e.jpg", "sub/c.jpeg", "sub/deep/d.tif")]
+
+
+def test_hidden_files_and_links_upwards_are_left_out(tmp_path: Path) -> None:
+    base = tmp_path / "data/images"
+    for name in ("a.jpg", "._a.jpg", ".cache/b.jpg", "sub/c.jpg"):
+        (base / name).parent.mkdir(parents=True, exist_ok=True)
+        (base / name).touch()
+    (base / "sub/circle").symlink_to(base)
+    assert everything(run(tmp_path, PoolConfig()))[1] == [str(base / "a.jpg"), str(base / "sub/c.jpg")]
+
+
+def test_a_name_that_is_not_unicode_is_skipped_and_still_reported(tmp_path: Path) -> None:
+    base = tmp_path / "data/images"
+    base.mkdir(parents=True)
+    for name in (b"a.jpg", b"\xff.jpg"):
+        (base / os.fsdecode(name)).touch()
+    assert len(everything(run(tmp_path, PoolConfig(), max_skipped=0.5))[0]) == 1
+    (skipped,) = read_json(tmp_path / "pool/skipped.json")["skipped"]
+    assert "not Unicode" in skipped["reason"]
 
 
 def test_a_coco_pool_keeps_its_ids_and_sizes_and_opens_no_image(tmp_path: Path) -> None:
@@ -137,7 +167,7 @@ def test_an_empty_or_missing_pool_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data/list.txt").unlink()
     with pytest.raises(SegloopError, match=r"list\.txt does not exist"):
         run(tmp_path, config)
-    with pytest.raises(SegloopError, match="folder .* does not exist"):
+    with pytest.raises(SegloopError, match=r"folder .* does not exist"):
         run(tmp_path, PoolConfig())
     with pytest.raises(SegloopError, match=r"needs pool\.list"):
         run(tmp_path, PoolConfig(format="coco"))
@@ -158,7 +188,7 @@ def test_a_shard_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read_shard(tmp_path / "other.parquet")
 
 
-# --- hidden truth ------------------------------------------------------------------------------------------------------
+# --- hidden truth ----------------------------------------------------------------------------------------------------
 
 RLE = masks.to_json(masks.encode(np.ones((6, 8), bool)))
 
@@ -239,16 +269,15 @@ def test_paths_open_from_the_run_directory(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "data/images").mkdir(parents=True)
     Image.new("RGB", (2, 2)).save(tmp_path / "data/images/a.png")
     monkeypatch.chdir(tmp_path)
-    outputs = [Path("pool/0.parquet")]
     shard_pool(
-        config=PoolConfig(),
+        config=PoolConfig(shards=1),
         data_root=Path("data"),
         seed=0,
-        outputs=outputs,
+        output=Path("pool/shards"),
         manifest=Path("pool/manifest.json"),
         skipped=Path("pool/skipped.json"),
         max_skipped=0.0,
     )
-    (name,) = read_shard(outputs[0]).file_name
+    (name,) = read_shard(Path("pool/shards/0.parquet")).file_name
     assert name == "data/images/a.png"
     assert Path(name).exists()

@@ -27,6 +27,18 @@ def test_the_limit_itself_is_allowed_and_more_is_not(tmp_path: Path) -> None:
     assert len(read_json(tmp_path / "skipped.json")["skipped"]) == 2
 
 
+@pytest.mark.parametrize(("share", "skipped"), [(0.29, 29), (0.07, 7), (0.57, 57)])
+def test_the_limit_is_not_missed_by_rounding(tmp_path: Path, share: float, skipped: int) -> None:
+    report = SkipReport(tmp_path / "skipped.json", share)
+    report.use(100 - skipped)
+    for number in range(skipped):
+        report.skip("a", number, "bad")
+    report.finish()
+    report.skip("a", skipped, "bad")
+    with pytest.raises(SegloopError):
+        report.finish()
+
+
 def test_nothing_at_all_is_no_error(tmp_path: Path) -> None:
     SkipReport(tmp_path / "skipped.json", 0.0).finish()
     assert read_json(tmp_path / "skipped.json")["used"] == 0
