@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUN ?= runs/demo
 SEED ?= 0
 
-.PHONY: help setup demo test lint format config figures debian-packages bench-demo bench-nuclei clean
+.PHONY: help setup demo test lint format config figures debian-packages bench-demo bench-nuclei bench-planning clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -61,6 +61,9 @@ bench-demo: $(VENV)/.runtime  ## the demo with control and upper bound for three
 
 bench-nuclei: $(VENV)/.runtime  ## the loop on real nuclei (DATA=folder): per_mask beside thesis
 	$(BIN)/python benchmarks/nuclei.py --data $(DATA)
+
+bench-planning: $(VENV)/.runtime  ## dry runs over thousands of shards
+	$(BIN)/python benchmarks/planning.py
 
 clean:  ## remove the demo's results; answers of people are elsewhere and stay
 	rm -rf $(RUN)/results $(RUN)/resources $(RUN)/report.html

@@ -7,8 +7,6 @@ Usage: python benchmarks/demo.py [--seeds 0 1 2] [--runs runs/bench-demo]
 """
 
 import argparse
-import os
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,11 @@ from typing import Any
 import numpy as np
 import yaml
 
+from common import PROFILE, REPOSITORY, heading, publish
 from segloop.detection.evaluation import bootstrap_ap
-from segloop.files import read_json, write_json
-from segloop.runs import run_workflow, versions
+from segloop.files import read_json
+from segloop.runs import run_workflow
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-OUTPUT = REPOSITORY / "docs" / "benchmarks"
 RESAMPLES = 1000
 
 
@@ -32,11 +29,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=REPOSITORY / "runs" / "bench-demo")
     options = parser.parse_args()
     runs = [run(seed, options.runs / f"seed_{seed}") for seed in options.seeds]
-    record = {"machine": machine(), "versions": versions(), "runs": runs, "mean": mean_of(runs)}
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    write_json(OUTPUT / "demo.json", record)
-    (OUTPUT / "demo.md").write_text(text_of(record), encoding="utf-8")
-    print(text_of(record))
+    record = {"runs": runs, "mean": mean_of(runs)}
+    publish("demo", page(record), record)
 
 
 def run(seed: int, directory: Path) -> dict[str, Any]:
@@ -48,8 +42,7 @@ def run(seed: int, directory: Path) -> dict[str, Any]:
     configfile = directory / "config.yaml"
     configfile.write_text(yaml.safe_dump(values))
     begin = time.monotonic()
-    profile = str(REPOSITORY / "profiles" / "local")
-    status = run_workflow(profile=profile, configfile=configfile, directory=directory, arguments=[], report=False)
+    status = run_workflow(profile=PROFILE, configfile=configfile, directory=directory, arguments=[], report=False)
     if status:
         raise SystemExit(f"the run of seed {seed} failed with status {status}")
     summary = read_json(directory / "results" / "summary.json")
@@ -91,24 +84,10 @@ def mean_of(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def machine() -> str:
-    """Return the size of this machine in words."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GiB of memory, no GPU used"
-
-
-def text_of(record: dict[str, Any]) -> str:
-    """Return the page docs/benchmarks/demo.md."""
-    shown = ("python", "torch", "torchvision", "snakemake")
-    lines = [
-        "# The demo: what the collected masks add",
-        "",
-        "Command: `make bench-demo`. Machine: "
-        + record["machine"]
-        + ". Versions: "
-        + ", ".join(f"{name} {record['versions'][name]}" for name in shown)
-        + ".",
-        "",
+def page(record: dict[str, Any]) -> list[str]:
+    """Return docs/benchmarks/demo.md."""
+    lines = heading("The demo: what the collected masks add", "make bench-demo", "torch", "torchvision", "snakemake")
+    lines += [
         "AP is COCO's mask AP on the validation scenes, in percent. Each seed generates other scenes, starts from",
         "other weights and draws other questions. Mean over the seeds; the interval is the 2.5th to 97.5th percentile",
         f"of {RESAMPLES} bootstrap resamples of the validation images of each seed, so it holds for these trainings.",
@@ -134,7 +113,7 @@ def text_of(record: dict[str, Any]) -> str:
             counts = " | ".join(str(row[key]) for key in ("iteration", "predictions", "questions", "collected"))
             shares = f"{row['precision']:.3f} | {row['recall']:.3f}"
             lines.append(f"| {one['seed']} | {counts} | {shares} | {one['seconds'] / 60:.1f} |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 if __name__ == "__main__":

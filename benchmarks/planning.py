@@ -3,8 +3,6 @@
 Usage: python benchmarks/planning.py
 """
 
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -14,31 +12,19 @@ from typing import Any
 
 import yaml
 
-from segloop.files import write_json
-from segloop.runs import versions
+from common import REPOSITORY, heading, publish
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-OUTPUT = REPOSITORY / "docs" / "benchmarks"
 CASES = [(4, 1), (2_000, 2), (10_000, 1)]
 
 
 def main() -> None:
     """Time the cases and write docs/benchmarks/planning.{md,json}."""
     rows = [plan(shards, iterations) for shards, iterations in CASES]
-    machine = f"{os.cpu_count()} cores ({platform.machine()})"
-    used = {name: versions()[name] for name in ("python", "snakemake")}
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    write_json(OUTPUT / "planning.json", {"machine": machine, "versions": used, "rows": rows})
-    lines = [
-        "# Planning",
-        "",
-        f"Command: `make bench-planning` (`snakemake -n -q rules`). Machine: {machine}. {used}.",
-        "",
-    ]
+    lines = heading("Planning", "make bench-planning", "snakemake")
+    lines += ["`snakemake -n -q rules` in a fresh run directory, the start of the interpreter included.", ""]
     lines += ["| shards | iterations | jobs | seconds |", "|---|---|---|---|"]
     lines += [f"| {row['shards']:,} | {row['iterations']} | {row['jobs']:,} | {row['seconds']:.1f} |" for row in rows]
-    (OUTPUT / "planning.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+    publish("planning", lines, {"rows": rows})
 
 
 def plan(shards: int, iterations: int) -> dict[str, Any]:

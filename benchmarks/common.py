@@ -1,0 +1,34 @@
+"""What benchmarks share: the words for this machine and where their pages go."""
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from segloop.files import write_json
+from segloop.runs import versions
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+OUTPUT = REPOSITORY / "docs" / "benchmarks"
+PROFILE = str(REPOSITORY / "profiles" / "local")
+
+
+def machine() -> str:
+    """Return the size of this machine in words."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GiB of memory, no GPU used"
+
+
+def heading(title: str, command: str, *software: str) -> list[str]:
+    """Return the first lines of a page: what repeats it, on what it ran."""
+    used = ", ".join(f"{name} {versions()[name]}" for name in ("python", *software))
+    return [f"# {title}", "", f"Command: `{command}`. Machine: {machine()}. Versions: {used}.", ""]
+
+
+def publish(name: str, lines: list[str], record: dict[str, Any]) -> None:
+    """Write docs/benchmarks/NAME.md and NAME.json, and print the page."""
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    write_json(OUTPUT / f"{name}.json", {"machine": machine(), "versions": versions(), **record})
+    page = "\n".join(lines) + "\n"
+    (OUTPUT / f"{name}.md").write_text(page, encoding="utf-8")
+    print(page)
