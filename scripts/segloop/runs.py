@@ -19,7 +19,8 @@ import yaml
 from segloop import __version__
 from segloop.config import AnnotationConfig, Config, load_file
 from segloop.errors import SegloopError
-from segloop.files import atomic_file, write_json
+from segloop.files import atomic_file, read_json, write_json
+from segloop.reporting.terminal import text_table
 
 logger = logging.getLogger("segloop")
 
@@ -126,13 +127,12 @@ def run_workflow(*, profile: str, configfile: Path, directory: Path, arguments: 
     command += ["--profile", profile, "--configfile", str(configfile), "--directory", str(directory)]
     status = _call([*command, *arguments])
     summary = directory / "results" / "summary.json"
-    if status or arguments or not summary.exists():
+    if status or not summary.exists() or {"-n", "--dry-run", "--dryrun"} & set(arguments):
         return status
     page = directory / "report.html"
     if report and (not page.exists() or page.stat().st_mtime < summary.stat().st_mtime):
         status = _call([*command, "--report", str(page.absolute())])
-    table = directory / "results" / "table31.txt"
-    print(table.read_text(encoding="utf-8") if table.exists() else "", end="")
+    print("\n" + text_table(read_json(summary)))
     print(f"results: {summary}" + (f"\nreport:  {page}" if page.exists() else ""))
     return status
 

@@ -53,7 +53,7 @@ def test_each_iteration_is_a_row_with_all_fields(undisturbed: Loop) -> None:
     assert second["collected_total"] == first["collected"] + second["collected"]
     assert 0 <= first["precision"] <= 1
     assert summary["stop_reason"] == "iterations"
-    assert len(summary["control"]["iterations"]) == 2
+    assert set(summary["control"]) == {"1", "2"}
     assert summary["upper_bound"]["ap"] is not None
     assert summary["versions"]["torch"]
 

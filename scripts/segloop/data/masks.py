@@ -197,9 +197,9 @@ def _check_part(part: Any, number: int, limit: float) -> None:
 
 def area(rles: Sequence[Rle]) -> npt.NDArray[np.int64]:
     """Return the areas in pixels, int64 of shape (n,)."""
-    if not rles:
-        return np.zeros(0, np.int64)
-    return np.asarray(coco_mask.area(list(rles)), dtype=np.int64)
+    # pycocotools 2.0.11 counts the masks of a call in eight bits and fails beyond 255 of them with NumPy 2.
+    parts = [coco_mask.area(list(rles[first : first + 255])) for first in range(0, len(rles), 255)]
+    return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
 
 
 def boxes(rles: Sequence[Rle]) -> npt.NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """Draw one mask on its image in the style of the thesis's Figures 3-4 and 3-5.
 
-The crop surrounds the mask with some context, everything outside the mask is dimmed and greyed, and the mask has an edge
-of one pixel, so that the eye judges the outline without losing the scene.
+The crop surrounds the mask with some context, everything outside the mask is dimmed and greyed, and the mask has an
+edge of one pixel, so that the eye judges the outline without losing the scene.
 """
 
 from dataclasses import dataclass
@@ -23,6 +23,11 @@ DIMMED = 0.45
 """Brightness that is left outside the mask."""
 FADED = 0.6
 """Share of the colour that is taken away outside the mask."""
+
+DARK = 120
+"""A crop whose bright parts stay below this value is made brighter, else many micrographs would print black."""
+MOST_GAIN = 4.0
+"""No crop is made brighter by more than this factor."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,7 @@ def draw_mask(
 
     Returns
     -------
-    uint8[side, side, 3]: the background dimmed, a one-pixel edge around the mask.
+    uint8[side, side, 3]: very dark crops brightened, the background dimmed, a one-pixel edge around the mask.
 
     Raises
     ------
@@ -133,9 +138,16 @@ def draw_mask(
     if image.shape[:2] != mask.shape:
         raise ValueError(f"the image has {image.shape[:2]} pixels, the mask {mask.shape}")
     window = crop_window(mask, context=context, smallest=smallest)
-    scene = _resize(cut(image, window), side)
+    scene = brighten(_resize(cut(image, window), side))
     shape = _resize(cut(mask, window).astype(np.uint8) * 255, side) >= 128
     return outline(dim(scene, shape), shape, edge)
+
+
+def brighten(image: Pixels) -> Pixels:
+    """Return a very dark image brighter, its hues unchanged; any other image as it is."""
+    bright = float(np.percentile(image.max(axis=2), 99))
+    gain = min(DARK / max(bright, 1.0), MOST_GAIN)
+    return image if gain <= 1 else np.minimum(np.rint(image * gain), 255).astype(np.uint8)
 
 
 def dim(image: Pixels, mask: Mask) -> Pixels:

@@ -17,9 +17,9 @@ class RunSummary:
     iterations
         The summaries of the iterations in order, as `summarise_iteration` wrote them.
     control
-        Per iteration the evaluation of the control model: the same further steps on the seed set alone.
+        Per iteration AP and AP50 of the control model: the same further steps on the seed set alone.
     upper_bound
-        The evaluation of the model trained on the seed set and all truth of the pool.
+        AP and AP50 of the model trained on the seed set and all truth of the pool.
     stop_reason
         Why the run ended.
     """
@@ -63,7 +63,8 @@ def _control(control: Any, iterations: list[dict[str, Any]]) -> dict[int, dict[s
 
 def percent(value: float | None) -> float | None:
     """Return a share as a percentage, None as None."""
-    return None if value is None else 100.0 * value
+    # Rounded far below what anyone reads, so that 0.58 does not become 57.99999999999999.
+    return None if value is None else round(100.0 * value, 9)
 
 
 def total(rows: list[dict[str, Any]], key: str) -> float | None:

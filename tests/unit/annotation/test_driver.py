@@ -196,7 +196,7 @@ def test_peoples_answers_reach_the_verdicts_they_led_to(stage):
 def test_missing_answers_are_counted_and_the_way_on_is_shown(stage):
     arguments, *_ = stage()
     people = recorded(arguments, lambda records: records[3:])
-    with pytest.raises(SegloopError, match=r"leaves 3 questions of thesis open.*segloop label"):
+    with pytest.raises(SegloopError, match=r"leaves 3 questions of thesis open.*Add their answers"):
         annotate_people(**people)
 
 

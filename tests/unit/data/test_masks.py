@@ -232,3 +232,8 @@ def test_large_runs_are_compressed_like_pycocotools_does(height: int, width: int
     reference = coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)["counts"]
     assert masks.check({"size": [height, width], "counts": reference})["counts"] == reference
     assert compress(runs).encode() == reference
+
+
+def test_the_area_of_more_masks_than_pycocotools_counts() -> None:
+    rles = [masks.encode(np.arange(900).reshape(30, 30) < number) for number in range(1, 800)]
+    assert masks.area(rles).tolist() == list(range(1, 800))

@@ -71,11 +71,11 @@ def test_a_shard_holds_what_the_segmenter_found(trained: tuple[Path, Path], file
 
 def test_a_shard_is_the_same_bytes_again(trained: tuple[Path, Path], files: list[Path], tmp_path: Path) -> None:
     first, second = (predict(trained, files, tmp_path / name) for name in ("first", "second"))
-    contents = [
-        {path.relative_to(one): path.read_bytes() for path in one.rglob("*") if path.is_file()}
-        for one in (first, second)
-    ]
-    assert contents[0] == contents[1]
+    assert contents(first) == contents(second)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_an_unreadable_image_is_named(trained: tuple[Path, Path], files: list[Path], tmp_path: Path) -> None:
