@@ -56,7 +56,7 @@ config: $(VENV)/.runtime  ## generate config/default.yaml, config/schema.json an
 figures: $(VENV)/.runtime  ## draw the pictures of docs/
 	$(BIN)/python -m segloop.reporting.diagrams docs
 
-bench-demo: $(VENV)/.runtime  ## the demo with control and upper bound for three seeds; table in docs/benchmarks/
+bench-demo: $(VENV)/.runtime  ## the demo with its control for three seeds; table in docs/benchmarks/
 	$(BIN)/python benchmarks/demo.py
 
 bench-nuclei: $(VENV)/.runtime  ## the loop on real nuclei (DATA=folder): per_mask beside thesis

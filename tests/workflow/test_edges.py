@@ -24,8 +24,8 @@ def _summary(loop: Loop) -> dict[str, object]:
 def test_missing_data_is_named_by_the_job_that_needs_it(new_loop: Callable[..., Loop]) -> None:
     loop = new_loop(demo_data=None, data_root="/nowhere/at/all")
     output = loop.run("resources/seed/train.json", status=1)
-    assert "error: /nowhere/at/all/seed/annotations is no folder" in output
-    assert "check data_root" in output
+    assert "error: the category table /nowhere/at/all/categories.txt" in output
+    assert "Check data_root" in output
     assert "Traceback" not in output
 
 

@@ -109,7 +109,9 @@ def read_category_table(path: Path) -> list[dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SegloopError(f"the category table {path.absolute()} cannot be read ({error}).") from None
+        raise SegloopError(
+            f"the category table {path.absolute()} cannot be read ({error}). Check data_root and `categories`."
+        ) from None
     table: dict[int, dict[str, Any]] = {}
     for line in lines:
         cells = [cell.strip() for cell in line.split("\t") if cell.strip()]
