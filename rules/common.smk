@@ -237,4 +237,8 @@ def how_to_go_on():
     """Return what a person has to do next, if the run waits for people's answers."""
     last = answered_iterations()
     tree = Path(f"results/iter_{last + 1}/tree.zarr")
-    return asking(last + 1, Path.cwd(), CONFIG.annotation) if last < CONFIG.loop.iterations and tree.exists() else ""
+    return (
+        asking(last + 1, Path.cwd(), CONFIG.annotation)
+        if last < CONFIG.loop.iterations and tree.exists()
+        else ""
+    )
