@@ -76,7 +76,7 @@ def test_a_job_killed_by_surprise(undisturbed: Loop, tmp_path: Path, step: str) 
     for job in _jobs_in(loop.directory, step):
         _kill(job)
     process.communicate(timeout=180)
-    loop.run()
+    loop.run(output)
     assert same_results(undisturbed, loop) == []
 
 
