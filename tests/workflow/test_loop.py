@@ -119,7 +119,7 @@ def test_the_record_beside_the_results_repeats_the_run(undisturbed: Loop) -> Non
     results = undisturbed.directory / "results"
     assert "numpy==" in (results / "requirements.lock").read_text()
     assert json.loads((results / "run.json").read_text())["versions"]["python"]
-    assert "store_score: 0.05" in (results / "config.yaml").read_text()
+    assert "store_score: 0.03" in (results / "config.yaml").read_text()
 
 
 def test_checkpoints_are_gone_when_training_is_done(undisturbed: Loop) -> None:
