@@ -29,7 +29,7 @@ $(VENV)/.development: envs/requirements-dev.txt $(VENV)/.runtime
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-dev.txt
 	@touch $@
 
-demo: $(VENV)/.runtime  ## collect masks on generated scenes: seed model and two iterations, about ten minutes
+demo: $(VENV)/.runtime  ## collect masks on generated scenes: seed model and two iterations, within ten minutes
 	$(BIN)/segloop run --configfile config/demo.yaml --directory $(RUN) --report -- --config seed=$(SEED)
 
 test: $(VENV)/.development debian-packages  ## run every test that can run on this machine
