@@ -19,11 +19,12 @@ rule partition_predictions:
         "../envs/segloop.yaml"
     threads: CONFIG.clustering.threads
     resources:
-        mem_mb=4000,
-        runtime=4 * 60,
+        mem_mb=to_partition("mem_mb"),
+        runtime=to_partition("runtime"),
     params:
         clustering=section("clustering"),
         seed=CONFIG.seed,
+        embedding_file=embedding_fingerprint,
     script:
         "../scripts/partition_predictions.py"
 
@@ -40,10 +41,10 @@ rule link_partitions:
         "benchmarks/link_partitions/{iteration}/{batch}.tsv"
     conda:
         "../envs/segloop.yaml"
-    threads: CONFIG.clustering.threads
+    threads: CONFIG.clustering.threads * CONFIG.clustering.workers
     resources:
-        mem_mb=link_memory,
-        runtime=4 * 60,
+        mem_mb=to_link("mem_mb"),
+        runtime=to_link("runtime"),
     params:
         clustering=section("clustering"),
     script:
@@ -65,8 +66,8 @@ rule join_trees:
         "../envs/segloop.yaml"
     threads: CONFIG.clustering.threads
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=to_join("mem_mb"),
+        runtime=to_join("runtime"),
     params:
         clustering=section("clustering"),
     script:

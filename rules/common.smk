@@ -5,6 +5,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
+from segloop.clustering.planning import (
+    request_to_join,
+    request_to_link,
+    request_to_partition,
+)
 from segloop.collection.summary import stop_reason
 from segloop.config import load
 from segloop.files import fingerprint, read_json
@@ -207,10 +212,45 @@ def links_of(wildcards):
     )
 
 
-def link_memory(wildcards, attempt):
-    """Return megabytes for the largest distance matrix a link job may need (clustering.md: 4 bytes times n squared)."""
-    largest = max(CONFIG.clustering.m_max, CONFIG.clustering.n_exact)
-    return (500 + int(6 * largest**2 / 1e6)) * attempt
+def requested(estimate, name):
+    """Return a resource function: what `estimate` finds from the job's input, more with each attempt."""
+    return lambda wildcards, input, attempt: (
+        getattr(estimate(wildcards, input), name) * attempt
+    )
+
+
+def to_partition(name):
+    """Return a resource of partition_predictions, from the number of predictions once the index exists."""
+    return requested(
+        lambda wildcards, input: request_to_partition(input.index, CONFIG.clustering),
+        name,
+    )
+
+
+def to_link(name):
+    """Return a resource of link_partitions, from the sizes of the batch's partitions once they are known."""
+    return requested(
+        lambda wildcards, input: request_to_link(
+            input.partitions, int(wildcards.batch), CONFIG.clustering
+        ),
+        name,
+    )
+
+
+def to_join(name):
+    """Return a resource of join_trees, from the number of predictions once it is known."""
+    return requested(
+        lambda wildcards, input: request_to_join(input.partitions, CONFIG.clustering),
+        name,
+    )
+
+
+def embedding_fingerprint(wildcards):
+    """Return the fingerprint of the user's own embeddings, if there are any."""
+    path = CONFIG.clustering.embedding_file
+    return (
+        fingerprint(path.replace("{iteration}", wildcards.iteration)) if path else None
+    )
 
 
 def if_truth(path):

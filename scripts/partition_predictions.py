@@ -16,6 +16,7 @@ def main(snakemake: Any) -> None:
             output=Path(snakemake.output.partitions),
             config=ClusteringConfig.model_validate(snakemake.params.clustering),
             seed=snakemake.params.seed,
+            iteration=int(snakemake.wildcards.iteration),
         )
 
 

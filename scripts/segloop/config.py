@@ -179,10 +179,27 @@ class ClusteringConfig(Section):
     """Up to this many predictions (of a category, or in all) the tree is exact."""
     m_max: Annotated[int, Field(ge=2)] = 20_000
     """Beyond `n_exact`, partitions hold at most this many; memory grows with 4 bytes times its square."""
+    memory_mb: Annotated[int, Field(ge=400)] = 8_000
+    """Megabytes that linking one partition may take; `n_exact` and `m_max` are lowered until they fit."""
+    embedding: Literal["box_head", "box_and_mask_iou_head"] = "box_head"
+    """What is compared: the last fully connected layer of the box head, or that and the mask IoU head's."""
+    embedding_file: str | None = None
+    """Your own embeddings instead: a `.npy` file or Zarr array of one row a prediction of the index, in its order;
+    `{iteration}` stands for the iteration, and the path is relative to the run directory."""
+    pca: Positive | None = None
+    """Principal components that are kept; null: the embeddings as they are."""
+    pca_whiten: bool = False
+    """Scale the components to equal variance."""
+    extra_columns: list[Literal["score", "predicted_iou", "size"]] = []
+    """Columns joined to the embeddings: score, predicted IoU, logarithm of the mask's area."""
+    extra_weight: Annotated[float, Field(gt=0)] = 0.2
+    """Length of one standard deviation of an extra column beside embeddings of length 1."""
     batches: Positive = 1
     """Number of link jobs; partitions are dealt out among them."""
+    workers: Positive = 1
+    """Dask worker processes of one link job; any number gives the same result."""
     threads: Positive = 1
-    """Threads of the matrix products. Another number may change the last bits of the heights."""
+    """Threads of the matrix products in one process. Another number may change the last bits of the heights."""
 
 
 class OracleConfig(Section):

@@ -63,6 +63,21 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         remove_leftovers(path)
 
 
+@contextmanager
+def scratch_directory(path: str | Path) -> Iterator[Path]:
+    """Yield a new folder beside `path` for work on it; it is gone after the block, or with the next work on `path`."""
+    path = Path(path)
+    name = path.with_name(f"{path.name}.scratch")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(name)
+    folder = _temporary(name)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        remove_leftovers(name)
+
+
 def remove_leftovers(path: Path) -> None:
     """Remove what killed writers of `path` left behind; a living writer's work stays."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.tmp-*"):

@@ -1,20 +1,68 @@
-"""The whole way from embeddings to a tree in memory, by the same steps as the jobs of the workflow."""
+"""The whole way from embeddings to a tree without Snakemake, by the same steps as the jobs of the workflow."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from segloop.clustering.distances import unit_rows
-from segloop.clustering.joining import join
-from segloop.clustering.linkage import partition_tree
+from segloop.clustering.embeddings import ArraySource, Source, prepare
+from segloop.clustering.joining import join, join_trees
+from segloop.clustering.linkage import link_partitions, partition_tree
 from segloop.clustering.numerics import numerical_threads
-from segloop.clustering.partition import ArraySource, Partitioning, attributes, partition
+from segloop.clustering.partition import Partitioning, attributes, partition, partition_predictions
+from segloop.clustering.planning import limits
 from segloop.config import ClusteringConfig
 from segloop.errors import SegloopError
+from segloop.files import scratch_directory
 from segloop.store.partitions import PartitionTree
 from segloop.store.tree import Tree
+
+
+def cluster_predictions(
+    *,
+    index: Path,
+    predictions: list[Path],
+    output: Path,
+    config: ClusteringConfig,
+    seed: int,
+    scratch: Path | None = None,
+    iteration: int = 1,
+) -> None:
+    """Build the tree of an iteration on this machine: partition, link in `config.workers` Dask processes, join.
+
+    Parameters
+    ----------
+    index
+        The iteration's index.
+    predictions
+        All prediction shards of the iteration.
+    output
+        The store to write (`tree.zarr`); the same bytes as the rules of the workflow give.
+    seed
+        Seed of k-means and of samples.
+    scratch
+        Folder for `partitions.zarr` and `links/{batch}.zarr`, which stay there; a temporary one if None.
+    iteration
+        What `{iteration}` in `clustering.embedding_file` stands for.
+
+    Raises
+    ------
+    SegloopError
+        As the steps do.
+    """
+    with scratch_directory(output) if scratch is None else nullcontext(scratch) as folder:
+        partitions = folder / "partitions.zarr"
+        partition_predictions(
+            index=index, predictions=predictions, output=partitions, config=config, seed=seed, iteration=iteration
+        )
+        links = [folder / "links" / f"{batch}.zarr" for batch in range(config.batches)]
+        for batch, path in enumerate(links):
+            link_partitions(partitions=partitions, batch=batch, output=path, config=config)
+        join_trees(partitions=partitions, links=links, output=output, config=config)
 
 
 def build_tree(
@@ -49,9 +97,11 @@ def build_tree(
             f"Embeddings of shape {embeddings.shape} do not fit {len(category)} categories. Give one row a prediction."
         )
     ids = np.arange(1, len(embeddings) + 1, dtype=np.uint64) if row_id is None else np.asarray(row_id, np.uint64)
-    source = ArraySource(embeddings)
     with numerical_threads(config.threads):
-        parts = partition(source, np.asarray(category, np.int32), config, seed)
+        source, made_of = prepare(ArraySource(embeddings), {}, config, seed)
+        allowed = limits(config, source.dim)
+        labels = np.asarray(category, np.int32) if config.scope == "category" else np.zeros(len(category), np.int32)
+        parts = partition(source, labels, allowed, seed)
         leaves, offset = parts.leaves(), parts.offsets()
         trees = list(_trees(source, parts, leaves, offset, config.linkage))
     return join(
@@ -62,12 +112,12 @@ def build_tree(
         null_id=ids[parts.part < 0],
         dim=source.dim,
         config=config,
-        attributes=attributes(config, seed, source.dim),
+        attributes=attributes(config, allowed, seed, source.dim) | {"embedding": "array", **made_of},
     )
 
 
 def _trees(
-    source: ArraySource,
+    source: Source,
     parts: Partitioning,
     leaves: npt.NDArray[np.int64],
     offset: npt.NDArray[np.int64],

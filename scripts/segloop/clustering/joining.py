@@ -342,12 +342,12 @@ class _Builder:
         inner, nodes = max(leaves - 1, 0), max(2 * leaves - 1, 0)
         self._leaves, self._parts = leaves, parts
         self.left, self.right = np.empty(inner, np.uint32), np.empty(inner, np.uint32)
-        self.height, self.height_mono = np.empty(inner, np.float32), np.empty(inner, np.float32)
+        self.height, self.height_mono = np.empty(inner), np.empty(inner)
         self.start, self.size = np.empty(nodes, np.uint32), np.empty(nodes, np.uint32)
         self.order = np.empty(leaves, np.uint32)
         self.part_root = np.empty(parts, np.int64)
         self.part_start = np.empty(parts, np.int64)
-        self.part_h_root = np.empty(parts, np.float32)
+        self.part_h_root = np.empty(parts)
 
     def place_partitions(self, top: TopTree, part_size: npt.NDArray[np.int64]) -> None:
         """Give each partition and top node its range, without looking into a partition."""

@@ -4,9 +4,9 @@ fastcluster: D. Müllner, Fast Hierarchical, Agglomerative Clustering Routines f
 Software 53(9), 2013.
 """
 
-import heapq
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,13 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from segloop.clustering import distances
-from segloop.clustering.numerics import numerical_threads
+from segloop.clustering.numerics import memory_limit, numerical_threads
+from segloop.clustering.planning import deal, link_bytes, link_request, link_seconds
 from segloop.config import ClusteringConfig
 from segloop.errors import SegloopError
-from segloop.store.partitions import Partitions, PartitionTree, write_links
+from segloop.files import scratch_directory
+from segloop.store.partitions import Partitions, PartitionTree, read_links, write_links
+from segloop.workers import worker_map
 
 logger = logging.getLogger("segloop.clustering")
 
@@ -38,57 +41,110 @@ def link_partitions(*, partitions: Path, batch: int, output: Path, config: Clust
     batch
         Which of the `config.batches` batches, from 0; a batch finds its own partitions, and may have none.
     output
-        The store to write (`links/{batch}.zarr`).
+        The store to write (`links/{batch}.zarr`); the same bytes for any number of `config.workers`.
 
     Raises
     ------
     SegloopError
-        If the store is damaged, or was made for another linkage or scope than is configured now.
+        If the store is damaged or a partition does not fit into the memory of this job; it is named.
     """
+    source = Partitions(partitions)
+    own = partitions_of_batch(source, batch, config)
+    sizes = np.diff(source.part_offset)[own]
+    _check_memory(source, sizes, config)
+    attributes = {"batch": batch, "linkage": config.linkage, "identity": source.identity}
+    if config.workers == 1:
+        trees = _trees(source, own, config)
+        write_links(output, own, trees, source.dim, attributes)
+        return
+    with scratch_directory(output) as scratch:
+        tasks = _tasks(partitions, own, sizes, source.dim, scratch, config)
+        with worker_map(config.workers, config.threads) as spread:
+            spread(_link_task, tasks)
+        trees = (tree for task in tasks for tree in read_links(task.output).trees)
+        write_links(output, own, trees, source.dim, attributes)
+
+
+def partitions_of_batch(source: Partitions, batch: int, config: ClusteringConfig) -> npt.NDArray[np.int64]:
+    """Return the numbers of the partitions that a batch links, ascending."""
     if not 0 <= batch < config.batches:
         raise SegloopError(
             f"There is no batch {batch} among clustering.batches = {config.batches}. Plan the run again."
         )
-    source = Partitions(partitions)
-    own = deal(np.diff(source.part_offset), source.dim, config.batches)[batch]
-    attributes = {"batch": batch, "linkage": config.linkage, "identity": source.identity}
-    with numerical_threads(config.threads):
-        write_links(output, own, _trees(source, own, config.linkage), source.dim, attributes)
+    return deal(np.diff(source.part_offset), source.dim, config.batches)[batch]
 
 
-def _trees(source: Partitions, own: npt.NDArray[np.int64], linkage: str) -> Iterator[PartitionTree]:
-    sizes = np.diff(source.part_offset)[own]
-    seconds = float(np.sum(distances.expected_seconds(sizes, source.dim)))
-    memory = distances.expected_bytes(int(sizes.max(initial=0)), source.dim)
+def _check_memory(source: Partitions, sizes: npt.NDArray[np.int64], config: ClusteringConfig) -> None:
+    """Say what the batch takes, and refuse it where the operating system allows less."""
+    request = link_request(sizes, source.dim, config.workers)
     logger.info(
-        "linking %d partitions with %d predictions: about %.0f s and %.0f MB",
-        *(len(own), int(sizes.sum()), seconds, memory / 1e6),
+        "linking %d partitions with %d predictions in %d processes: about %.0f s of computing and %d MB",
+        *(len(sizes), int(sizes.sum()), config.workers, float(np.sum(link_seconds(sizes, source.dim))), request.mem_mb),
     )
-    for part in tqdm(own.tolist(), desc="linking partitions", disable=None):
+    largest, allowed = int(sizes.max(initial=0)), memory_limit()
+    if allowed is not None and link_bytes(largest, source.dim) > allowed:
+        raise SegloopError(
+            f"The largest partition of {source.path} has {largest} predictions and needs about "
+            f"{link_bytes(largest, source.dim) / 1e6:.0f} MB; this job may use {allowed / 1e6:.0f} MB. Give it more, "
+            f"or set clustering.memory_mb to {int(allowed / 1e6)}: partitions are then cut until they fit."
+        )
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Some partitions for one worker, which reads and writes the stores itself: nothing large is sent about."""
+
+    partitions: Path
+    own: npt.NDArray[np.int64]
+    output: Path
+    config: ClusteringConfig
+
+
+# A task takes at least this long, so that many small partitions do not become many tasks.
+_TASK_SECONDS = 5.0
+
+
+def _tasks(
+    partitions: Path,
+    own: npt.NDArray[np.int64],
+    sizes: npt.NDArray[np.int64],
+    dim: int,
+    scratch: Path,
+    config: ClusteringConfig,
+) -> list[_Task]:
+    number = (np.cumsum(link_seconds(sizes, dim)) / _TASK_SECONDS).astype(np.int64)
+    cuts = np.flatnonzero(np.diff(number)) + 1
+    return [
+        _Task(partitions, some, scratch / f"{place}.zarr", config)
+        for place, some in enumerate(np.split(own, cuts))
+        if len(some)
+    ]
+
+
+def _link_task(task: _Task) -> None:
+    source = Partitions(task.partitions)
+    write_links(task.output, task.own, _trees(source, task.own, task.config, quiet=True), source.dim, {})
+
+
+def _trees(
+    source: Partitions, own: npt.NDArray[np.int64], config: ClusteringConfig, quiet: bool = False
+) -> Iterator[PartitionTree]:
+    for part in tqdm(own.tolist(), desc="linking partitions", disable=True if quiet else None):
         start, stop = int(source.part_offset[part]), int(source.part_offset[part + 1])
-        rows = source.embeddings(start, stop)
-        yield partition_tree(distances.unit_rows(rows, source.lengths(start, stop)), linkage)
+        try:
+            with numerical_threads(config.threads):
+                tree = partition_tree(_unit_rows(source, start, stop), config.linkage)
+        except MemoryError:
+            needed = link_bytes(stop - start, source.dim) / 1e6
+            raise SegloopError(
+                f"Partition {part} of {source.path} has {stop - start} predictions and needs about {needed:.0f} MB, "
+                "which this job does not get. Give it more, or lower clustering.memory_mb: partitions are then cut."
+            ) from None
+        yield tree
 
 
-def deal(sizes: npt.NDArray[np.int64], dim: int, batches: int) -> list[npt.NDArray[np.int64]]:
-    """Deal partitions out among batches so that the slowest batch is short.
-
-    The most expensive partition goes first, always to the batch with the least work so far (R. L. Graham, Bounds on
-    multiprocessing timing anomalies, 1969: at most 4/3 of the best possible).
-
-    Returns
-    -------
-    One ascending int64 array of partition numbers a batch.
-    """
-    cost = distances.expected_seconds(sizes, dim)
-    # A heap gives the lightest batch; of equal ones the first.
-    load = [(0.0, batch) for batch in range(batches)]
-    own: list[list[int]] = [[] for _ in range(batches)]
-    for part in np.argsort(-cost, kind="stable").tolist():
-        seconds, batch = load[0]
-        own[batch].append(part)
-        heapq.heapreplace(load, (seconds + float(cost[part]), batch))
-    return [np.array(sorted(parts), np.int64) for parts in own]
+def _unit_rows(source: Partitions, start: int, stop: int) -> npt.NDArray[np.float32]:
+    return distances.unit_rows(source.embeddings(start, stop), source.lengths(start, stop))
 
 
 def partition_tree(unit: npt.NDArray[np.float32], linkage: str) -> PartitionTree:
@@ -111,7 +167,7 @@ def partition_tree(unit: npt.NDArray[np.float32], linkage: str) -> PartitionTree
     left, right = merges[:, 0].astype(np.uint32), merges[:, 1].astype(np.uint32)
     size = np.concatenate([np.ones(n, np.uint32), merges[:, 3].astype(np.uint32)])
     # Rounding in the linkage may leave a parent a last bit below its child.
-    height = np.maximum.accumulate(merges[:, 2]).astype(np.float32)
+    height = np.maximum.accumulate(merges[:, 2])
     start = depth_first_starts(left, right, size)
     order = np.empty(n, np.uint32)
     order[start[:n]] = np.arange(n, dtype=np.uint32)

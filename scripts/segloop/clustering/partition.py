@@ -10,115 +10,33 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import faiss
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from segloop.clustering import distances
+from segloop.clustering.embeddings import FileSource, Rows, ShardSource, Source, blocks, prepare
 from segloop.clustering.numerics import numerical_threads, versions
+from segloop.clustering.planning import Limits, announce, limits
 from segloop.config import ClusteringConfig
-from segloop.errors import SegloopError
-from segloop.ids import ROW_BITS, SHARD_BITS
 from segloop.randomness import generator, seed_of
 from segloop.store.index import read_index_columns
 from segloop.store.partitions import write_partitions
-from segloop.store.predictions import PredictionShard
 
 logger = logging.getLogger("segloop.clustering")
 
-Rows = npt.NDArray[np.int64]
-
-_BLOCK = 16_384
-"""Embeddings in memory at a time."""
 _TRAINING_ROWS = 256
 """Rows a centroid learns from; more does not change it noticeably (faiss's own limit)."""
+_FEWEST_TRAINING_ROWS = 39
+"""Fewer would not do (faiss's own limit)."""
+_SAMPLE = 1 << 18
+"""Rows that all centroids of a round learn from together, as far as the fewest allow: 512 MB at D = 1024."""
 _SMALL = 200
 """Parts below this many rows join their nearest sibling."""
 _ROUNDS = 8
 """After this many rounds of k-means, parts that are still too large are cut in the order of their rows."""
-
-
-class Source(Protocol):
-    """Embeddings of N predictions, in ascending order of their ids."""
-
-    @property
-    def dim(self) -> int:
-        """Width of the embeddings."""
-
-    def __len__(self) -> int:
-        """Return N."""
-
-    def read(self, rows: Rows) -> npt.NDArray[np.floating[Any]]:
-        """Return the embeddings of ascending rows, [n, D]."""
-
-
-class ArraySource:
-    """Embeddings in memory."""
-
-    def __init__(self, embeddings: npt.NDArray[np.floating[Any]]):
-        self._embeddings = embeddings
-        self.dim = embeddings.shape[1]
-
-    def __len__(self) -> int:
-        return len(self._embeddings)
-
-    def read(self, rows: Rows) -> npt.NDArray[np.floating[Any]]:
-        """Return the embeddings of ascending rows, [n, D]."""
-        return self._embeddings[rows]
-
-
-class ShardSource:
-    """Embeddings in prediction shards.
-
-    Raises
-    ------
-    SegloopError
-        If a prediction's shard is missing or has too few rows, or two shards differ in width; it is named.
-    """
-
-    def __init__(self, prediction: npt.NDArray[np.uint64], paths: list[Path], index: Path):
-        self._prediction = prediction
-        shards = [PredictionShard.open(path) for path in paths]
-        self.dim = _common_width(shards)
-        self._shards = {shard.iteration << SHARD_BITS | shard.shard: shard for shard in shards}
-        owner = prediction >> np.uint64(ROW_BITS)
-        numbers, first = np.unique(owner, return_index=True)
-        self._bounds = np.append(first, len(prediction)).astype(np.int64)
-        self._owners = numbers.tolist()
-        for owner_id in self._owners:
-            if owner_id not in self._shards:
-                iteration, number = owner_id >> SHARD_BITS, owner_id & ((1 << SHARD_BITS) - 1)
-                raise SegloopError(
-                    f"{index} refers to shard {number} of iteration {iteration}, which is not "
-                    "among the prediction shards that were given. Give all shards of the iteration."
-                )
-
-    def __len__(self) -> int:
-        return len(self._prediction)
-
-    def read(self, rows: Rows) -> npt.NDArray[np.float16]:
-        """Return the embeddings of ascending rows, float16 [n, D]."""
-        out = np.empty((len(rows), self.dim), np.float16)
-        cuts = np.searchsorted(rows, self._bounds)
-        for owner, a, b in zip(self._owners, cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
-            if a < b:
-                own = self._prediction[rows[a:b]] & np.uint64((1 << ROW_BITS) - 1)
-                out[a:b] = self._shards[owner].embeddings(own.astype(np.int64))
-        return out
-
-
-def _common_width(shards: list[PredictionShard]) -> int:
-    widths = {shard.embedding_dim for shard in shards}
-    if len(widths) > 1:
-        odd = next(shard for shard in shards if shard.embedding_dim != shards[0].embedding_dim)
-        raise SegloopError(
-            f"Embeddings of {odd.path} have width {odd.embedding_dim}, those of {shards[0].path} have "
-            f"{shards[0].embedding_dim}. All shards of an iteration come from one model: predict the odd one again."
-        )
-    return widths.pop() if widths else 1
 
 
 @dataclass(frozen=True)
@@ -144,11 +62,11 @@ class Partitioning:
 
 
 def partition_predictions(
-    *, index: Path, predictions: list[Path], output: Path, config: ClusteringConfig, seed: int
+    *, index: Path, predictions: list[Path], output: Path, config: ClusteringConfig, seed: int, iteration: int = 1
 ) -> None:
     """Sort the embeddings of an iteration by partition.
 
-    Duplicates of earlier predictions are left out; embeddings that are zero or not finite are listed apart.
+    Duplicates of other predictions are left out; embeddings that are zero or not finite are listed apart.
 
     Parameters
     ----------
@@ -158,65 +76,96 @@ def partition_predictions(
         All prediction shards of the iteration.
     output
         The store to write (`partitions.zarr`).
+    iteration
+        What `{iteration}` in `clustering.embedding_file` stands for.
 
     Raises
     ------
     SegloopError
-        If a store is damaged, a shard is missing, or embeddings of two shards differ in width.
+        If a store is damaged, a shard is missing, embeddings of two shards differ in width, or the configured
+        embedding does not exist; the message names it.
     """
-    prediction, category = _fresh(index)
-    source = ShardSource(prediction, predictions, index)
+    fresh = _Fresh.read(index)
     with numerical_threads(config.threads):
-        parts = partition(source, category, config, seed)
+        source, made_of = _source(fresh, index, predictions, config, seed, iteration)
+        labels = fresh.category if config.scope == "category" else np.zeros_like(fresh.category)
+        allowed = limits(config, source.dim)
+        announce(np.unique(labels, return_counts=True)[1].astype(np.int64), source.dim, config, allowed)
+        parts = partition(source, labels, allowed, seed)
     leaves, offset = parts.leaves(), parts.offsets()
-    _announce(np.diff(offset), len(prediction) - len(leaves), source.dim, config)
+    sizes = np.diff(offset)
+    logger.info("%d partitions, the largest of %d predictions", len(sizes), int(sizes.max(initial=0)))
+    if len(leaves) < len(fresh.prediction):
+        logger.info("%d have no usable embedding and stay outside the tree", len(fresh.prediction) - len(leaves))
     write_partitions(
         output,
         blocks=_sorted_blocks(source, leaves),
         dim=source.dim,
-        row_id=prediction[leaves],
+        row_id=fresh.prediction[leaves],
         norm=parts.norm[leaves],
         part_offset=offset,
         part_category=parts.part_category,
-        null_id=prediction[parts.part < 0],
-        attributes=attributes(config, seed, source.dim),
+        null_id=fresh.prediction[parts.part < 0],
+        attributes=attributes(config, allowed, seed, source.dim) | made_of,
     )
 
 
-def attributes(config: ClusteringConfig, seed: int, dim: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Fresh:
+    """Predictions of an index that are clustered."""
+
+    prediction: npt.NDArray[np.uint64]
+    """Ids, ascending, [N]."""
+    category: npt.NDArray[np.int32]
+    """Their categories, [N]."""
+    row: Rows
+    """Their rows in the index, ascending, [N]."""
+    total: int
+    """Rows of the index."""
+
+    @classmethod
+    def read(cls, index: Path) -> "_Fresh":
+        prediction, category, duplicate_of = read_index_columns(index, "prediction", "category", "duplicate_of")
+        row = np.flatnonzero(duplicate_of == 0)
+        return cls(prediction[row], category[row], row, len(prediction))
+
+
+_PARTS = {"box_head": ("box_head",), "box_and_mask_iou_head": ("box_head", "mask_iou_head")}
+
+
+def _source(
+    fresh: _Fresh, index: Path, predictions: list[Path], config: ClusteringConfig, seed: int, iteration: int
+) -> tuple[Source, dict[str, Any]]:
+    base: Source
+    if config.embedding_file is not None:
+        path = Path(config.embedding_file.replace("{iteration}", str(iteration)))
+        base, what = FileSource(path, fresh.row, fresh.total), f"file:{config.embedding_file}"
+    else:
+        base, what = ShardSource(fresh.prediction, predictions, index, _PARTS[config.embedding]), config.embedding
+    extra: dict[str, npt.NDArray[Any]] = {
+        column: _extra_column(column, index)[fresh.row] for column in config.extra_columns
+    }
+    source, record = prepare(base, extra, config, seed)
+    return source, {"embedding": what, **record}
+
+
+def _extra_column(name: str, index: Path) -> npt.NDArray[Any]:
+    (column,) = read_index_columns(index, "area" if name == "size" else name)
+    return np.log(np.maximum(column, 1)) if name == "size" else column
+
+
+def attributes(config: ClusteringConfig, allowed: Limits, seed: int, dim: int) -> dict[str, Any]:
     """Return what a tree records about how it was made."""
     return {
         "linkage": config.linkage,
         "scope": config.scope,
-        "n_exact": config.n_exact,
-        "m_max": config.m_max,
+        "n_exact": allowed.n_exact,
+        "m_max": allowed.m_max,
         "threads": config.threads,
         "seed": seed,
-        "embedding": "box_head",
         "embedding_dim": dim,
         "versions": versions(),
     }
-
-
-def _fresh(index: Path) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int32]]:
-    prediction, category, duplicate_of = read_index_columns(index, "prediction", "category", "duplicate_of")
-    fresh = duplicate_of == 0
-    return prediction[fresh], category[fresh]
-
-
-def _announce(sizes: Rows, nulls: int, dim: int, config: ClusteringConfig) -> None:
-    largest = int(sizes.max(initial=0))
-    logger.info(
-        "%d predictions in %d partitions, the largest of %d; embeddings take %.0f MB; linking takes about %.1f minutes "
-        "on one core and %.0f MB; %d predictions have no usable embedding",
-        int(sizes.sum()),
-        len(sizes),
-        largest,
-        int(sizes.sum()) * dim * 2 / 1e6,
-        float(np.sum(distances.expected_seconds(sizes, dim))) / 60,
-        distances.expected_bytes(largest, dim) / 1e6,
-        nulls,
-    )
 
 
 def _sorted_blocks(source: Source, leaves: Rows) -> Iterator[tuple[Rows, npt.NDArray[np.float16]]]:
@@ -224,13 +173,8 @@ def _sorted_blocks(source: Source, leaves: Rows) -> Iterator[tuple[Rows, npt.NDA
     place = np.full(len(source), -1, np.int64)
     place[leaves] = np.arange(len(leaves))
     rows = np.flatnonzero(place >= 0)
-    for block in _blocks(rows, "sorting embeddings"):
+    for block in blocks(rows, "sorting embeddings"):
         yield place[block], source.read(block).astype(np.float16, copy=False)
-
-
-def _blocks(rows: Rows, what: str) -> Iterator[Rows]:
-    for start in tqdm(range(0, len(rows), _BLOCK), desc=what, disable=None):
-        yield rows[start : start + _BLOCK]
 
 
 # --- which row goes where ---
@@ -248,25 +192,26 @@ class _Group:
     """Unit vector of its centre, [D]; empty if k-means did not make it."""
 
 
-def partition(source: Source, category: npt.NDArray[np.int32], config: ClusteringConfig, seed: int) -> Partitioning:
+def partition(source: Source, labels: npt.NDArray[np.int32], allowed: Limits, seed: int) -> Partitioning:
     """Decide which rows are linked together.
 
     Parameters
     ----------
     source
         N embeddings.
-    category
-        Predicted category of each, [N].
+    labels
+        Category of each; rows of different labels are never linked in one partition, [N].
+    allowed
+        How large partitions may be.
     seed
         Seed of the samples and of k-means.
     """
     norm = np.empty(len(source), np.float32)
-    for block in _blocks(np.arange(len(source)), "reading embeddings"):
+    for block in blocks(np.arange(len(source)), "reading embeddings"):
         norm[block] = distances.norms(source.read(block))
-    labels = category if config.scope == "category" else np.zeros_like(category)
-    part, groups = _by_category(labels, distances.has_direction(norm), config.n_exact)
-    _cut_large(source, norm, part, groups, config.m_max, seed)
-    parent = _join_small(groups, config.m_max)
+    part, groups = _by_category(labels, distances.has_direction(norm), allowed.n_exact)
+    _cut_large(source, norm, part, groups, allowed.m_max, seed)
+    parent = _join_small(groups, allowed.m_max)
     return _numbered(part, parent, groups, norm)
 
 
@@ -322,12 +267,13 @@ def _train(
 ) -> dict[int, npt.NDArray[np.float32]]:
     """Return centroids, float32 [K, D], of each group; their samples are read in one pass."""
     samples = {}
+    each = max(_FEWEST_TRAINING_ROWS, min(_TRAINING_ROWS, _SAMPLE // sum(counts.values())))
     for number, rows in own.items():
-        size = min(len(rows), _TRAINING_ROWS * counts[number])
+        size = min(len(rows), each * counts[number])
         draw = generator("k-means sample", seed, round_number, number).choice(len(rows), size, replace=False)
         samples[number] = rows[np.sort(draw)]
     wanted = np.sort(np.concatenate(list(samples.values())))
-    values = np.concatenate([source.read(block) for block in _blocks(wanted, "sampling embeddings")])
+    values = np.concatenate([source.read(block) for block in blocks(wanted, "sampling embeddings")])
     return {
         number: spherical_kmeans(
             distances.unit_rows(values[np.searchsorted(wanted, rows)], norm[rows]),
@@ -371,7 +317,7 @@ def _assign(
     for number, centres in centroids.items():
         base[number] = len(groups)
         groups += [_Group(groups[number].category, 0, m_max, centre) for centre in centres]
-    for block in _blocks(np.flatnonzero(np.isin(part, list(centroids))), "assigning embeddings"):
+    for block in blocks(np.flatnonzero(np.isin(part, list(centroids))), "assigning embeddings"):
         unit = distances.unit_rows(source.read(block), norm[block])
         before = part[block]
         for number in np.unique(before).tolist():

@@ -33,7 +33,8 @@ def index_predictions(
 
     A prediction is a duplicate if an earlier prediction of the same image and category that was accepted or rejected
     (and is no duplicate itself) has a mask IoU of at least `duplicates_iou` with it. It inherits the verdict of the one
-    with the largest IoU (equal: the earliest) and is not asked about again.
+    with the largest IoU (equal: the earliest) and is not asked about again. A prediction whose mask is the very same as
+    that of one before it in this iteration (same image and category) is a duplicate of that one without a verdict.
 
     Parameters
     ----------
@@ -73,6 +74,7 @@ def index_predictions(
         "duplicates_iou": duplicates_iou,
         "shards": len(predictions),
         "duplicates": int(np.count_nonzero(index.duplicate_of)),
+        "copies": int(np.count_nonzero((index.duplicate_of != 0) & (index.inherited == 0))),
     }
     for model_sha256, embedding_dim in models:
         attributes |= {"model_sha256": model_sha256, "embedding_dim": embedding_dim}
@@ -136,15 +138,19 @@ def _index_shard(shard: PredictionShard, before: _EarlierMasks, score: float, du
     image_id, category, rles = shard.image_id[rows], shard.category[rows], shard.rles(rows)
     predicted_iou = shard.predicted_iou
     duplicate_of, inherited = _duplicates(image_id, category, rles, before, duplicates_iou, str(shard.path))
+    prediction, mask_key = shard.prediction[rows], _mask_keys(image_id, category, rles)
+    first = _first_of_each(mask_key)
+    copies = np.flatnonzero((first != np.arange(len(rows))) & (duplicate_of == 0))
+    duplicate_of[copies] = prediction[first[copies]]
     return Index(
-        prediction=shard.prediction[rows],
+        prediction=prediction,
         image_id=image_id,
         category=category,
         score=all_scores[rows],
         box=shard.box[rows],
         area=np.asarray(masks.area(rles), np.int64),
         predicted_iou=None if predicted_iou is None else predicted_iou[rows],
-        mask_key=_mask_keys(image_id, category, rles),
+        mask_key=mask_key,
         duplicate_of=duplicate_of,
         inherited=inherited,
     )
@@ -158,6 +164,12 @@ def _mask_keys(
         for image, kind, rle in zip(image_id.tolist(), category.tolist(), rles, strict=True)
     ]
     return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
+
+
+def _first_of_each(mask_key: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Return the first row that has the same key as each row."""
+    first: dict[bytes, int] = {}
+    return np.array([first.setdefault(key.tobytes(), row) for row, key in enumerate(mask_key)], np.int64)
 
 
 def _duplicates(

@@ -48,9 +48,9 @@ class Index:
     mask_key: npt.NDArray[np.uint8]
     """What answers are about (`segloop.ids.mask_key`), [N, 32]."""
     duplicate_of: npt.NDArray[np.uint64]
-    """The earlier prediction that this one repeats, 0 if none, [N]."""
+    """The prediction that this one repeats, of an earlier iteration or (the same mask) of this one; 0 if none, [N]."""
     inherited: npt.NDArray[np.int8]
-    """Verdict of that prediction: 1 accepted, -1 rejected, 0 none, [N]."""
+    """Verdict of that earlier prediction: 1 accepted, -1 rejected; 0 for copies and where there is none, [N]."""
 
     def __len__(self) -> int:
         return len(self.prediction)

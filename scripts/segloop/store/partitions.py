@@ -142,7 +142,7 @@ class PartitionTree:
     """First child, [n-1]."""
     right: npt.NDArray[np.uint32]
     """Second child, [n-1]."""
-    height: npt.NDArray[np.float32]
+    height: npt.NDArray[np.float64]
     """Distance of the children, ascending, [n-1]."""
     start: npt.NDArray[np.uint32]
     """First place of a node's members in `order`, [2n-1]."""
@@ -154,9 +154,9 @@ class PartitionTree:
     """Mean of the unit vectors, [D]."""
 
     @property
-    def h_root(self) -> np.float32:
+    def h_root(self) -> float:
         """Height of the root; 0 for a single row."""
-        return self.height[-1] if len(self.height) else np.float32(0)
+        return float(self.height[-1]) if len(self.height) else 0.0
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def write_links(
             for name, dtype in (
                 ("left", np.uint32),
                 ("right", np.uint32),
-                ("height", np.float32),
+                ("height", np.float64),
                 ("start", np.uint32),
                 ("size", np.uint32),
                 ("order", np.uint32),

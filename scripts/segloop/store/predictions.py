@@ -46,6 +46,8 @@ class PredictionWriter:
         Width of the embeddings.
     has_predicted_iou
         Whether the detector predicts the IoU of its masks.
+    embedding_parts
+        Name and width of what was joined to the embedding, in order; the box head alone if None.
 
     Notes
     -----
@@ -61,8 +63,12 @@ class PredictionWriter:
         model_sha256: str,
         embedding_dim: int,
         has_predicted_iou: bool = False,
+        embedding_parts: dict[str, int] | None = None,
     ):
         self._embedding_dim = embedding_dim
+        parts = embedding_parts or {"box_head": embedding_dim}
+        if sum(parts.values()) != embedding_dim:
+            raise ValueError(f"embedding parts {parts} do not add up to a width of {embedding_dim}")
         self._has_predicted_iou = has_predicted_iou
         self._images: set[int] = set()
         self._rows = 0
@@ -77,6 +83,8 @@ class PredictionWriter:
                 "shard": shard,
                 "model_sha256": model_sha256,
                 "embedding_dim": embedding_dim,
+                # Pairs: the order of a mapping would be the JSON writer's.
+                "embedding_parts": [list(part) for part in parts.items()],
                 "has_predicted_iou": has_predicted_iou,
             },
         )
@@ -206,6 +214,11 @@ class PredictionShard:
     def embedding_dim(self) -> int:
         """Width of the embeddings."""
         return int(self._store.attributes["embedding_dim"])
+
+    @property
+    def embedding_parts(self) -> dict[str, int]:
+        """Name and width of what was joined to the embeddings, in order."""
+        return dict(self._store.attributes.get("embedding_parts", [("box_head", self.embedding_dim)]))
 
     @property
     def prediction(self) -> npt.NDArray[np.uint64]:

@@ -20,8 +20,8 @@ KIND = "tree"
 _DTYPES: dict[str, npt.DTypeLike] = {
     "left": np.uint32,
     "right": np.uint32,
-    "height": np.float32,
-    "height_mono": np.float32,
+    "height": np.float64,
+    "height_mono": np.float64,
     "start": np.uint32,
     "size": np.uint32,
     "order": np.uint32,
@@ -34,7 +34,7 @@ _DTYPES: dict[str, npt.DTypeLike] = {
     "part_dfs_start": np.uint32,
     "part_category": np.int32,
     "part_mean": np.float32,
-    "part_h_root": np.float32,
+    "part_h_root": np.float64,
 }
 
 
@@ -46,9 +46,9 @@ class Tree:
     """First child of inner node N+i, [max(N-1, 0)]."""
     right: npt.NDArray[np.uint32]
     """Second child of inner node N+i, [max(N-1, 0)]."""
-    height: npt.NDArray[np.float32]
+    height: npt.NDArray[np.float64]
     """Distance at which the children of node N+i merged, [max(N-1, 0)]; may fall where partitions were joined."""
-    height_mono: npt.NDArray[np.float32]
+    height_mono: npt.NDArray[np.float64]
     """The highest `height` at or below node N+i, [max(N-1, 0)]; never falls towards the root."""
     start: npt.NDArray[np.uint32]
     """First place in `order` of a node's members, [max(2N-1, 0)]."""
@@ -74,7 +74,7 @@ class Tree:
     """Category of partition p, [P]; 0 when the tree mixes categories."""
     part_mean: npt.NDArray[np.float32]
     """Mean of the unit vectors of partition p, [P, D]."""
-    part_h_root: npt.NDArray[np.float32]
+    part_h_root: npt.NDArray[np.float64]
     """Height of the root of partition p, [P]; 0 for a single leaf."""
     attributes: dict[str, Any] = field(default_factory=dict)
     """How the tree was made."""
@@ -215,7 +215,7 @@ def _order_fits(tree: Tree) -> bool:
 def _heights_fit(tree: Tree) -> bool:
     if not bool(np.isfinite(tree.height).all()) or bool((tree.height < 0).any()):
         return False
-    below = np.zeros(len(tree.size), np.float32)
+    below = np.zeros(len(tree.size))
     below[tree.n :] = tree.height_mono
     running = np.maximum(tree.height, np.maximum(below[tree.left], below[tree.right]))
     return bool((running == tree.height_mono).all())

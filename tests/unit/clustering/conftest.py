@@ -72,7 +72,7 @@ def index_of(
         box=np.zeros((n, 4), np.float32),
         area=np.ones(n, np.int64),
         predicted_iou=None,
-        mask_key=np.zeros((n, 32), np.uint8),
+        mask_key=np.random.default_rng(0).integers(0, 256, (n, 32), dtype=np.uint8),
         duplicate_of=duplicate.astype(np.uint64),
         inherited=duplicate.astype(np.int8),
     )

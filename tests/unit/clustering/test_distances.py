@@ -60,7 +60,3 @@ def test_unit_rows_leave_their_input_alone() -> None:
     rows = np.array([[3, 4]], np.float32)
     distances.unit_rows(rows)
     assert rows.tolist() == [[3, 4]]
-
-
-def test_expected_memory_is_below_five_bytes_a_pair() -> None:
-    assert 4 * 20_000**2 < distances.expected_bytes(20_000, 1024) < 5 * 20_000**2

@@ -7,9 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from segloop.clustering import embeddings as embeddings_module
 from segloop.clustering import partition as module
 from segloop.clustering.distances import unit_rows
-from segloop.clustering.partition import ArraySource, ShardSource, partition, partition_predictions, spherical_kmeans
+from segloop.clustering.embeddings import ArraySource, ShardSource
+from segloop.clustering.partition import partition, partition_predictions, spherical_kmeans
+from segloop.clustering.planning import Limits
 from segloop.config import ClusteringConfig
 from segloop.errors import SegloopError
 from segloop.store.partitions import Partitions
@@ -17,9 +20,11 @@ from segloop.store.partitions import Partitions
 Rows = Callable[..., npt.NDArray[np.float32]]
 
 
-def parts_of(embeddings: npt.NDArray[Any], category: npt.NDArray[Any] | None = None, **config: Any) -> Any:
+def parts_of(
+    embeddings: npt.NDArray[Any], category: npt.NDArray[Any] | None = None, n_exact: int = 40_000, m_max: int = 20_000
+) -> Any:
     labels = np.ones(len(embeddings), np.int32) if category is None else category.astype(np.int32)
-    return partition(ArraySource(embeddings), labels, ClusteringConfig(**config), 0)
+    return partition(ArraySource(embeddings), labels, Limits(n_exact, m_max), 0)
 
 
 def sizes_of(parts: Any) -> list[int]:
@@ -54,13 +59,16 @@ def test_large_category_is_cut_and_small_one_is_not(rows: Rows) -> None:
     assert (parts.part_category[parts.part] == category).all()
 
 
-def test_global_scope_mixes_categories(rows: Rows) -> None:
-    category = np.random.default_rng(0).integers(1, 5, 500)
-    embeddings = rows(500, 16) + np.float32(0.01)
-    assert sizes_of(parts_of(embeddings, category, scope="global")) == [500]
-    parts = parts_of(embeddings, category, scope="global", n_exact=100, m_max=100)
-    assert set(parts.part_category) == {0}
-    assert max(sizes_of(parts)) <= 100
+@pytest.mark.parametrize(("n_exact", "largest"), [(500, 500), (100, 100)])
+def test_global_scope_mixes_categories(rows: Rows, iteration: Any, tmp_path: Path, n_exact: int, largest: int) -> None:
+    made = iteration(rows(500, 16) + np.float32(0.01), np.random.default_rng(0).integers(1, 5, 500))
+    config = ClusteringConfig(scope="global", n_exact=n_exact, m_max=100)
+    partition_predictions(index=made.index, predictions=made.shards, output=tmp_path / "p.zarr", config=config, seed=0)
+    source = Partitions(tmp_path / "p.zarr")
+    assert set(source.part_category) == {0}
+    assert source.rows == 500
+    assert (max(np.diff(source.part_offset)) == 500) == (n_exact == 500)
+    assert max(np.diff(source.part_offset)) <= largest
 
 
 def test_parts_are_tighter_than_chance(rows: Rows) -> None:
@@ -112,12 +120,12 @@ def test_rows_without_direction_have_no_partition() -> None:
 
 def test_same_seed_same_parts_and_block_size_does_not_matter(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     embeddings = rows(3000, 16) + np.float32(0.01)
-    config = ClusteringConfig(n_exact=400, m_max=200)
+    config = Limits(400, 200)
     labels = np.ones(3000, np.int32)
     first = partition(ArraySource(embeddings), labels, config, 5)
     assert np.array_equal(first.part, partition(ArraySource(embeddings), labels, config, 5).part)
     assert not np.array_equal(first.part, partition(ArraySource(embeddings), labels, config, 6).part)
-    monkeypatch.setattr(module, "_BLOCK", 700)
+    monkeypatch.setattr(embeddings_module, "BLOCK", 700)
     assert np.array_equal(first.part, partition(ArraySource(embeddings), labels, config, 5).part)
 
 
@@ -160,7 +168,7 @@ def test_store_holds_every_embedding_where_it_belongs(rows: Rows, iteration: Any
 def test_on_disk_equals_in_memory(rows: Rows, iteration: Any) -> None:
     embeddings, category = rows(900, 16).astype(np.float16), np.ones(900, np.int32)
     made = iteration(embeddings, category)
-    config = ClusteringConfig(n_exact=200, m_max=100)
+    config = Limits(200, 100)
     from_disk = partition(ShardSource(made.prediction, made.shards, made.index), category, config, 0)
     assert np.array_equal(from_disk.part, partition(ArraySource(embeddings), category, config, 0).part)
 
