@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from segloop.clustering.embeddings import BLOCK
 from segloop.config import ClusteringConfig
 from segloop.errors import SegloopError
 from segloop.store.index import read_index_attributes
@@ -131,10 +132,11 @@ def _request(peak: float, seconds: float) -> Request:
     return Request(math.ceil(1.25 * peak / 1e6), 10 + math.ceil(3 * seconds / 60))
 
 
-def partition_request(rows: int, dim: int) -> Request:
-    """Return what sorting so many embeddings needs: about 150 bytes a row, a block, and a sample for k-means."""
-    sample = min(rows, 1 << 18)
-    return _request(_PROCESS_BYTES + 150.0 * rows + 20.0 * sample * dim + 3e8, partition_seconds(rows, dim))
+def partition_request(rows: int, dim: int, config: ClusteringConfig) -> Request:
+    """Return what sorting so many embeddings needs: about 150 bytes a row, two blocks, and the sample for k-means."""
+    sample = 0 if rows <= config.n_exact else min(math.ceil(384 * rows / config.m_max), 1 << 18)
+    peak = _PROCESS_BYTES + 150.0 * rows + (20.0 * BLOCK + 14.0 * sample) * dim
+    return _request(peak, partition_seconds(rows, dim))
 
 
 def link_request(sizes: npt.NDArray[np.int64], dim: int, workers: int) -> Request:
@@ -155,8 +157,9 @@ _UNKNOWN_ROWS, _UNKNOWN_DIM = 1_000_000, 2048
 
 def request_to_partition(index: str, config: ClusteringConfig) -> Request:
     """Return what partition_predictions needs; for a million predictions while the index does not exist."""
-    rows = read_index_attributes(index).get("rows") if Path(index).exists() else None
-    return partition_request(_UNKNOWN_ROWS if rows is None else int(rows), _UNKNOWN_DIM)
+    known = read_index_attributes(index) if Path(index).exists() else {}
+    rows, dim = int(known.get("rows", _UNKNOWN_ROWS)), int(known.get("embedding_dim", _UNKNOWN_DIM))
+    return partition_request(rows, dim, config)
 
 
 def request_to_link(partitions: str, batch: int, config: ClusteringConfig) -> Request:

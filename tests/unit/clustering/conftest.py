@@ -35,6 +35,7 @@ def iteration(tmp_path: Path) -> Callable[..., Any]:
         shards: int = 3,
         keep: npt.NDArray[np.bool_] | None = None,
         duplicate: npt.NDArray[np.bool_] | None = None,
+        parts: dict[str, int] | None = None,
     ) -> Any:
         paths, ids = [], [np.empty(0, np.uint64)]
         for shard, own in enumerate(np.array_split(np.arange(len(embeddings)), shards)):
@@ -49,7 +50,7 @@ def iteration(tmp_path: Path) -> Callable[..., Any]:
                 predicted_iou=None,
             )
             options = {"iteration": 1, "shard": shard, "model_sha256": "", "embedding_dim": embeddings.shape[1]}
-            with PredictionWriter(paths[-1], **options) as writer:
+            with PredictionWriter(paths[-1], **options, embedding_parts=parts) as writer:
                 writer.append(shard, 4, 4, found)
         prediction = np.concatenate(ids)
         kept = np.ones(len(prediction), bool) if keep is None else keep
