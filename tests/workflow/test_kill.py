@@ -60,13 +60,16 @@ def test_snakemake_killed_in_the_middle_of_training(undisturbed: Loop, tmp_path:
     assert same_results(undisturbed, loop) == []
 
 
-@pytest.mark.parametrize("step", ["train_detector", "predict_shard", "index_predictions", "annotate_oracle"])
+@pytest.mark.parametrize(
+    "step", ["train_detector", "predict_shard", "index_predictions", "link_partitions", "annotate_oracle"]
+)
 def test_a_job_killed_by_surprise(undisturbed: Loop, tmp_path: Path, step: str) -> None:
     loop = undisturbed.copy(tmp_path / "run")
     output = {
         "train_detector": "results/iter_1/model",
         "predict_shard": "results/iter_1/predictions/0.zarr",
         "index_predictions": "results/iter_1/index.zarr",
+        "link_partitions": "results/iter_1/links/0.zarr",
         "annotate_oracle": "results/iter_1/verdicts.parquet",
     }[step]
     loop.remove(output)

@@ -104,7 +104,10 @@ def test_running_again_does_nothing(undisturbed: Loop) -> None:
 def test_the_seed_decides_and_the_number_of_workers_does_not(undisturbed: Loop, new_loop: Callable[..., Loop]) -> None:
     """One core and two Dask workers against two cores and none."""
     other = new_loop(
-        "one_core", annotation={"workers": 2}, loop={"iterations": 1, "control": False, "upper_bound": False}
+        "one_core",
+        annotation={"workers": 2},
+        clustering={"workers": 2, "batches": 1},
+        loop={"iterations": 1, "control": False, "upper_bound": False},
     )
     other.run(cores=1)
     both = ["results/iter_2", "results/control", "results/upper_bound", "results/summary.json"]

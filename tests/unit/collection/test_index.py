@@ -125,15 +125,15 @@ def test_copies_of_one_mask_lead_to_the_first_without_a_verdict(run):
         (1, 1, 0.95, (3, 12, 9, 18)),
         (1, 1, 0.9, (3, 12, 9, 18)),  # the same mask again
         (1, 7, 0.9, (3, 12, 9, 18)),  # of another category
-        (2, 1, 0.8, (3, 12, 9, 18)),  # on another image
         (1, 1, 0.7, (3, 12, 9, 18)),
         (1, 1, 0.7, BIG),
         (1, 1, 0.6, BIG),  # a copy, too, but judged in an earlier iteration
+        (2, 1, 0.8, (3, 12, 9, 18)),  # on another image
     ]
     output = run.index(2, [run.store(2, 0, rows, [1, 2])], [[earlier]])
     index, own, accepted = read_index(output), prediction_ids(2, 0, 7), prediction_ids(1, 0, 1)[0]
-    assert index.duplicate_of.tolist() == [0, own[0], 0, 0, own[0], accepted, accepted]
-    assert index.inherited.tolist() == [0, 0, 0, 0, 0, 1, 1]
+    assert index.duplicate_of.tolist() == [0, own[0], 0, own[0], accepted, accepted, 0]
+    assert index.inherited.tolist() == [0, 0, 0, 0, 1, 1, 0]
     assert read_index_attributes(output)["copies"] == 2
 
 
