@@ -12,6 +12,7 @@ import pytest
 
 from segloop.clustering import linkage as linkage_module
 from segloop.clustering.building import build_tree, cluster_predictions
+from segloop.clustering.joining import join_trees
 from segloop.clustering.linkage import link_partitions
 from segloop.clustering.numerics import memory_limit
 from segloop.clustering.partition import partition_predictions
@@ -96,6 +97,30 @@ def test_odd_data_give_a_valid_tree(rows: Rows, iteration: Any, tmp_path: Path, 
     validate(tree)
     assert tree.n + len(tree.null_id) == len(embeddings)
     assert tree.n == (0 if odd == "nulls" else len(embeddings))
+
+
+def largest_file(store: Path) -> Path:
+    return max((path for path in store.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+def test_a_truncated_store_is_named(made: Any, tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    options = {"index": made.index, "predictions": made.shards, "config": ClusteringConfig(), "seed": 0}
+    cluster_predictions(**options, output=tmp_path / "t.zarr", scratch=scratch)
+    links, partitions = scratch / "links" / "0.zarr", scratch / "partitions.zarr"
+    join = {"partitions": partitions, "links": [links], "output": tmp_path / "j.zarr", "config": ClusteringConfig()}
+    link = {"partitions": partitions, "batch": 0, "output": tmp_path / "l.zarr", "config": ClusteringConfig()}
+    steps: list[tuple[Path, Callable[[], None]]] = [
+        (links, lambda: join_trees(**join)),
+        (partitions, lambda: link_partitions(**link)),
+        (made.shards[1], lambda: cluster_predictions(**options, output=tmp_path / "again.zarr")),
+    ]
+    for store, step in steps:
+        file = largest_file(store)
+        file.write_bytes(file.read_bytes()[:-1])
+        with pytest.raises(SegloopError, match=rf"{store.name} is incomplete: .* Delete the store"):
+            step()
+    assert not {"j.zarr", "l.zarr", "again.zarr"} & {path.name for path in tmp_path.iterdir()}
 
 
 def test_memory_that_the_system_refuses_is_named(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
