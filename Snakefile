@@ -10,6 +10,7 @@ include: "rules/import.smk"
 include: "rules/train.smk"
 include: "rules/predict.smk"
 include: "rules/cluster.smk"
+include: "rules/separability.smk"
 include: "rules/annotate.smk"
 include: "rules/collect.smk"
 include: "rules/report.smk"
@@ -44,3 +45,4 @@ rule all:
         "results/run.json",
         report_figures,
         tree_that_waits,
+        measured_before_asking,

@@ -149,6 +149,25 @@ def tree_that_waits(wildcards):
     return [f"results/iter_{last + 1}/tree.zarr"] if waits_for_answers(last) else []
 
 
+def measured_before_asking(wildcards):
+    """Return how separable the predictions are that people are to be asked about, if there are any."""
+    last = last_iteration()
+    path = f"results/iter_{last + 1}/figures/separability.svg"
+    return [path] if waits_for_answers(last) else []
+
+
+def recorded_answers(wildcards):
+    """Return people's answers about this iteration so far, if there are any."""
+    path = (
+        Path(CONFIG.annotation.answers_root)
+        / f"iter_{wildcards.iteration}"
+        / "answers.jsonl"
+    )
+    return (
+        str(path) if CONFIG.annotation.annotator == "people" and path.exists() else []
+    )
+
+
 def iteration_summaries(wildcards):
     """Return the summaries of all iterations of the run."""
     return expand(
@@ -275,10 +294,14 @@ def gpu_benchmarks(wildcards):
 
 def how_to_go_on():
     """Return what a person has to do next, if the run waits for people's answers."""
+    # Imported here: it draws, too, and each job reads this file.
+    from segloop.reporting.separability import separability_line
+
     last = answered_iterations()
-    tree = Path(f"results/iter_{last + 1}/tree.zarr")
+    measured = Path(f"results/iter_{last + 1}/separability.json")
     return (
-        asking(last + 1, Path.cwd(), CONFIG.annotation)
-        if last < CONFIG.loop.iterations and tree.exists()
+        f"\n{separability_line(measured)}\n"
+        + asking(last + 1, Path.cwd(), CONFIG.annotation)
+        if last < CONFIG.loop.iterations and measured.exists()
         else ""
     )

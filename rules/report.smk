@@ -11,6 +11,7 @@ RUN_FIGURES = [
 ITERATION_FIGURES = [
     "results/iter_{iteration}/figures/neighbours.png",
     "results/iter_{iteration}/figures/accepted.png",
+    "results/iter_{iteration}/figures/separability.svg",
 ]
 
 
