@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 RUN ?= runs/demo
 SEED ?= 0
 
-.PHONY: help setup demo test lint format config figures debian-packages bench-demo bench-nuclei bench-planning clean
+.PHONY: help setup demo test lint format config figures debian-packages bench-demo bench-nuclei bench-planning \
+  bench-clustering clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -64,6 +65,13 @@ bench-nuclei: $(VENV)/.runtime  ## the loop on real nuclei (DATA=folder): per_ma
 
 bench-planning: $(VENV)/.runtime  ## dry runs over thousands of shards
 	$(BIN)/python benchmarks/planning.py
+
+$(VENV)/.benchmarks: envs/requirements-bench.txt $(VENV)/.runtime
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-bench.txt
+	@touch $@
+
+bench-clustering: $(VENV)/.benchmarks  ## clustering beside other libraries, at a million, its stages (BENCH_ARGS)
+	$(BIN)/python benchmarks/clustering.py $(BENCH_ARGS)
 
 clean:  ## remove the demo's results; answers of people are elsewhere and stay
 	rm -rf $(RUN)/results $(RUN)/resources $(RUN)/report.html

@@ -106,7 +106,7 @@ def test_the_seed_decides_and_the_number_of_workers_does_not(undisturbed: Loop, 
     other = new_loop(
         "one_core",
         annotation={"workers": 2},
-        clustering={"workers": 2, "batches": 1},
+        clustering={"workers": 2, "batches": 2},
         loop={"iterations": 1, "control": False, "upper_bound": False},
     )
     other.run(cores=1)
