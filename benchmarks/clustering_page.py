@@ -82,9 +82,9 @@ def _task_targets(record: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
     if "task" not in record:
         return
     for row in clustering_task.compare(record["task"]):
-        if row["tree"].startswith("two-level"):
+        if "m_max" in row["tree"]:
             place = f"level {row['level']}, {row['start']}, {row['tree']}"
-            apart = f"masks a question {_difference(row, 'masks_per_question', '.2f')}, "
+            apart = f"good masks a question {_difference(row, 'masks_per_question', '.2f')}, "
             apart += f"precision {_difference(row, 'precision', '.3f')}"
             wanted = f"task loss within the spread of the exact tree's seeds: {place}"
             yield wanted, f"{row['verdict']} ({apart})", row["verdict"] != "below"

@@ -122,7 +122,7 @@ def page(record: dict[str, Any], seeds: int) -> list[str]:
         "",
         f"## Policies on the same predictions ({seeds} seeds of the questions: mean, and range from least to most)",
         "",
-        "| policy | questions | masks a question | precision | recall |",
+        "| policy | questions | accepted masks a question | precision | recall |",
         "|---|---|---|---|---|",
     ]
     lines += [policy_line(policy) for policy in record["policies"]]
