@@ -206,13 +206,57 @@ def partition(source: Source, labels: npt.NDArray[np.int32], allowed: Limits, se
     seed
         Seed of the samples and of k-means.
     """
-    norm = np.empty(len(source), np.float32)
-    for block in blocks(np.arange(len(source)), "reading embeddings"):
-        norm[block] = distances.norms(source.read(block))
+    drawn = _draw(_rows_of(labels, _large_labels(labels, allowed.n_exact)), allowed.m_max, seed, 0)
+    norm, sample = _read_once(source, np.sort(np.concatenate([np.empty(0, np.int64), *drawn.values()])))
     part, groups = _by_category(labels, distances.has_direction(norm), allowed.n_exact)
-    _cut_large(source, norm, part, groups, allowed.m_max, seed)
+    _cut_large(source, norm, part, groups, allowed.m_max, seed, sample)
     parent = _join_small(groups, allowed.m_max)
     return _numbered(part, parent, groups, norm)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Some rows in memory."""
+
+    row: Rows
+    """Ascending, [S]."""
+    values: npt.NDArray[np.floating[Any]]
+    """Their embeddings, [S, D]."""
+
+
+def _large_labels(labels: npt.NDArray[np.int32], n_exact: int) -> list[int]:
+    names, sizes = np.unique(labels, return_counts=True)
+    return [int(name) for name in names[sizes > n_exact]]
+
+
+def _draw(own: dict[int, Rows], m_max: int, seed: int, round_number: int) -> dict[int, Rows]:
+    """Return the rows that the centroids of each group learn from, ascending."""
+    counts = {number: _parts(len(rows), m_max, round_number) for number, rows in own.items()}
+    each = max(_FEWEST_TRAINING_ROWS, min(_TRAINING_ROWS, _SAMPLE // max(sum(counts.values()), 1)))
+    samples = {}
+    for number, rows in own.items():
+        size = min(len(rows), each * counts[number])
+        random = generator("k-means sample", seed, round_number, number)
+        samples[number] = rows[np.sort(random.choice(len(rows), size, replace=False))]
+    return samples
+
+
+def _parts(size: int, m_max: int, round_number: int) -> int:
+    """Return into how many parts k-means cuts so many rows; parts that are still too large are halved."""
+    return math.ceil(1.5 * size / m_max) if round_number == 0 else 2
+
+
+def _read_once(source: Source, wanted: Rows) -> tuple[npt.NDArray[np.float32], _Sample]:
+    """Return the length of every row and the wanted rows, in one pass over the embeddings."""
+    norm = np.empty(len(source), np.float32)
+    kept = [source.read(np.empty(0, np.int64))]
+    for block in blocks(np.arange(len(source)), "reading embeddings"):
+        values = source.read(block)
+        norm[block] = distances.norms(values)
+        first, last = np.searchsorted(wanted, [block[0], block[-1] + 1])
+        # A copy, so that the block itself can go.
+        kept.append(values[wanted[first:last] - block[0]])
+    return norm, _Sample(wanted, np.concatenate(kept))
 
 
 def _by_category(
@@ -231,8 +275,12 @@ def _cut_large(
     groups: list[_Group],
     m_max: int,
     seed: int,
+    sample: _Sample,
 ) -> None:
-    """Cut groups that are too large, all of them in each pass over the embeddings; changes `part` and `groups`."""
+    """Cut groups that are too large, all of them in each pass over the embeddings; changes `part` and `groups`.
+
+    The first round learns from `sample`, later ones draw and read their own.
+    """
     for round_number in range(_ROUNDS + 1):
         large = [number for number, group in enumerate(groups) if group.size > group.limit]
         if not large:
@@ -243,8 +291,12 @@ def _cut_large(
             for number in large:
                 _cut_in_order(part, groups, number, own[number], m_max)
             return
-        counts = {number: math.ceil(1.5 * groups[number].size / m_max) if round_number == 0 else 2 for number in large}
-        centroids = _train(source, norm, own, counts, seed, round_number)
+        counts = {number: _parts(groups[number].size, m_max, round_number) for number in large}
+        if round_number or _too_few(sample, part, counts):
+            drawn = np.sort(np.concatenate(list(_draw(own, m_max, seed, round_number).values())))
+            parts = [source.read(block) for block in blocks(drawn, "sampling embeddings")]
+            sample = _Sample(drawn, np.concatenate(parts))
+        centroids = _train(sample, norm, part, counts, seed, round_number)
         _assign(source, norm, part, groups, centroids, m_max)
         for number in large:
             _mend_undivided(part, groups, number, own[number], m_max)
@@ -257,31 +309,27 @@ def _rows_of(part: npt.NDArray[np.int32], wanted: list[int]) -> dict[int, Rows]:
     return {number: order[a:b] for number, a, b in zip(wanted, *bounds, strict=True)}
 
 
+def _too_few(sample: _Sample, part: npt.NDArray[np.int32], counts: dict[int, int]) -> bool:
+    # The first sample was drawn before rows without a direction were known.
+    found = part[sample.row]
+    return any(np.count_nonzero(found == number) < count for number, count in counts.items())
+
+
 def _train(
-    source: Source,
+    sample: _Sample,
     norm: npt.NDArray[np.float32],
-    own: dict[int, Rows],
+    part: npt.NDArray[np.int32],
     counts: dict[int, int],
     seed: int,
     round_number: int,
 ) -> dict[int, npt.NDArray[np.float32]]:
-    """Return centroids, float32 [K, D], of each group; their samples are read in one pass."""
-    samples = {}
-    each = max(_FEWEST_TRAINING_ROWS, min(_TRAINING_ROWS, _SAMPLE // sum(counts.values())))
-    for number, rows in own.items():
-        size = min(len(rows), each * counts[number])
-        draw = generator("k-means sample", seed, round_number, number).choice(len(rows), size, replace=False)
-        samples[number] = rows[np.sort(draw)]
-    wanted = np.sort(np.concatenate(list(samples.values())))
-    values = np.concatenate([source.read(block) for block in blocks(wanted, "sampling embeddings")])
-    return {
-        number: spherical_kmeans(
-            distances.unit_rows(values[np.searchsorted(wanted, rows)], norm[rows]),
-            counts[number],
-            seed_of("k-means", seed, round_number, number),
-        )
-        for number, rows in samples.items()
-    }
+    """Return centroids, float32 [K, D], of each group, from those of its rows that are in the sample."""
+    centroids = {}
+    for number, count in counts.items():
+        own = np.flatnonzero(part[sample.row] == number)
+        unit = distances.unit_rows(sample.values[own], norm[sample.row[own]])
+        centroids[number] = spherical_kmeans(unit, count, seed_of("k-means", seed, round_number, number))
+    return centroids
 
 
 def spherical_kmeans(unit: npt.NDArray[np.float32], k: int, seed: int) -> npt.NDArray[np.float32]:

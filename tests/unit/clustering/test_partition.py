@@ -118,6 +118,14 @@ def test_rows_without_direction_have_no_partition() -> None:
     assert sizes_of(parts_of(embeddings[1:4])) == []
 
 
+def test_few_usable_rows_among_many_without_direction(rows: Rows) -> None:
+    embeddings = np.zeros((20_000, 8), np.float32)
+    embeddings[::160] = rows(125, 8) + np.float32(0.01)
+    parts = parts_of(embeddings, n_exact=50, m_max=50)
+    assert sum(sizes_of(parts)) == 125
+    assert max(sizes_of(parts)) <= 50
+
+
 def test_same_seed_same_parts_and_block_size_does_not_matter(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     embeddings = rows(3000, 16) + np.float32(0.01)
     config = Limits(400, 200)
