@@ -279,8 +279,8 @@ def _task(part: dict[str, Any]) -> list[str]:
         "exact tree's spread; `below` in either is a loss. Node: size of the start node of a random prediction. It",
         "trades masks a question against precision whatever the tree, so compare where nodes are alike.",
         "",
-        "| level | start | tree | parts | s | node | good masks a question | difference | precision | difference | recall "
-        "| verdict |",
+        "| level | start | tree | parts | s | node | good masks a question | difference | precision | difference "
+        "| recall | verdict |",
         "|" + "---|" * 12,
     ]
     for row in clustering_task.compare(part):

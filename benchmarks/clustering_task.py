@@ -46,7 +46,7 @@ def trees(n: int) -> dict[str, ClusteringConfig]:
         EXACT: ClusteringConfig.model_validate({"scope": "global", **exact}),
         **two_level,
         "by category": ClusteringConfig.model_validate({"scope": "category", **exact}),
-        f"by category, m_max = {sizes[-1]}": ClusteringConfig.model_validate({"n_exact": sizes[-1], "m_max": sizes[-1]}),
+        f"by category, m_max = {sizes[-1]}": ClusteringConfig(n_exact=sizes[-1], m_max=sizes[-1]),
     }
 
 
