@@ -46,7 +46,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-clustering-", dir=options.scratch) as folder:
         for name, part in PARTS.items():
             if name in options.only:
-                record["runs"] = [run for run in record["runs"] if run["part"] != name]
+                record["runs"] = [run for run in record["runs"] if not _measured_again(run, name, options)]
                 begin = time.monotonic()
                 part(record, Path(folder), options)
                 # So that a page cannot pass off a trial with small sizes as the real thing.
@@ -54,6 +54,11 @@ def main() -> None:
                 print(f"{name}: {(time.monotonic() - begin) / 60:.1f} minutes", flush=True)
                 clustering_page.draw(record, OUTPUT / "clustering.png")
                 publish("clustering", clustering_page.page(record), record)
+
+
+def _measured_again(run: dict[str, Any], part: str, options: argparse.Namespace) -> bool:
+    """Return whether a run is about to be replaced: methods are compared side by side within one size."""
+    return bool(run["part"] == part and (part != "comparison" or run["n"] in options.sizes))
 
 
 def _options() -> argparse.Namespace:
@@ -108,7 +113,7 @@ def comparison(record: dict[str, Any], folder: Path, options: argparse.Namespace
         "repeats": options.repeats,
         "repeat_below": REPEAT_BELOW,
     }
-    record["stopped"] = []
+    record["stopped"] = [one for one in record["stopped"] if one["n"] not in options.sizes]
     running = list(options.methods)
     for n in sorted(options.sizes):
         with dataset(folder, n, options.dim) as data:

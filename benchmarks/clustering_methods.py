@@ -26,8 +26,8 @@ import psutil
 from clustering_data import Dataset
 
 INTERVAL = 0.25
-"""Seconds between two samples of memory. Each stops the process for a moment, the longer the more memory it has: at 0.02 s
-sampling took a quarter of a core. Single processes are exact all the same, by the kernel's own mark."""
+"""Seconds between two samples of memory. Each stops the process for a moment, the longer the more memory it has: at
+0.02 s sampling took a quarter of a core. Single processes are exact all the same, by the kernel's own mark."""
 NEIGHBOURS = 15
 
 Heights = npt.NDArray[np.floating[Any]]
