@@ -82,7 +82,7 @@ def _task_targets(record: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
     if "task" not in record:
         return
     for row in clustering_task.compare(record["task"]):
-        if "m_max" in row["tree"]:
+        if row["tree"] not in (clustering_task.EXACT, clustering_task.BY_CATEGORY):
             place = f"level {row['level']}, {row['start']}, {row['tree']}"
             apart = f"good masks a question {_difference(row, 'masks_per_question', '.2f')}, "
             apart += f"precision {_difference(row, 'precision', '.3f')}"

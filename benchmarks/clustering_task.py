@@ -23,6 +23,8 @@ STARTS = ("top:60", "cut:400")
 """Sixty nodes of any size, and nodes of one size in any number. Larger nodes at the start give more masks a question
 and less precision whatever the tree, so that trees are compared fairly only where these are alike."""
 EXACT = "exact"
+BY_CATEGORY = "by category"
+"""Exact, too, as far as the default scope goes."""
 METRICS = {"masks_per_question": "good masks a question", "precision": "precision", "recall": "recall"}
 JUDGED = ("masks_per_question", "precision")
 
@@ -45,8 +47,8 @@ def trees(n: int) -> dict[str, ClusteringConfig]:
     return {
         EXACT: ClusteringConfig.model_validate({"scope": "global", **exact}),
         **two_level,
-        "by category": ClusteringConfig.model_validate({"scope": "category", **exact}),
-        f"by category, m_max = {sizes[-1]}": ClusteringConfig(n_exact=sizes[-1], m_max=sizes[-1]),
+        BY_CATEGORY: ClusteringConfig.model_validate({"scope": "category", **exact}),
+        f"{BY_CATEGORY}, m_max = {sizes[-1]}": ClusteringConfig(n_exact=sizes[-1], m_max=sizes[-1]),
     }
 
 
