@@ -65,9 +65,8 @@ def condensed(unit: npt.NDArray[np.float32], linkage: str) -> npt.NDArray[np.flo
 
     Notes
     -----
-    Products of up to 2,048 rows run in float64: they take a tenth of a second, and the tree then equals scipy's. More
-    rows are multiplied in float32, where 1 - cos is good to about 1e-6 at D = 1024 and cancels for near duplicates, so
-    that it is clipped at 0.
+    Products of up to 2,048 rows run in float64: they cost little there, and the tree then equals scipy's. More rows are
+    multiplied in float32, where 1 - cos cancels for near duplicates, so that it is clipped at 0.
     """
     n = len(unit)
     out = np.empty(n * (n - 1) // 2, np.float64)

@@ -24,12 +24,11 @@ _QUERIES = 512
 """Queries of one product: beside it stand keys of 8 bytes, 64 MB for a slab."""
 
 _FEW_QUERIES = 2048
-"""About here making the index takes as long as streaming. Measured: 800 queries at 20,000 rows of width 256, 2,000 at
-20,000 of width 1024, 1,700 at 100,000 of width 1024."""
+"""About here making the index takes as long as streaming."""
 _FEW_ROWS = 5000
 """Below, lists are too short to be worth an index."""
 _WIDTH = 128
-"""Of what the index compares: clustering.md, section 10."""
+"""Components that the index compares."""
 _LISTS = 16_384
 """At most so many: training takes time with their square."""
 _TRAINING_ROWS = 64
@@ -149,7 +148,7 @@ def approximate_neighbours(
 
     References
     ----------
-    M. Douze et al., The Faiss library, 2024; clustering.md, section 10, has measured recalls.
+    M. Douze et al., The Faiss library, 2024.
     """
     source, unit, left_out = _checked(queries, partitions, exclude)
     with numerical_threads(1):

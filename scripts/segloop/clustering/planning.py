@@ -1,6 +1,6 @@
 """What clustering will take, before it is done: partitions, bytes and seconds, from the counts alone.
 
-The constants were fitted on measurements with up to 20,000 rows (docs/benchmarks/clustering.md); requests to a batch
+The constants are rough and err on the long side (docs/benchmarks/clustering.md has measured times); requests to a batch
 system are rounded up generously, because a killed job costs more than an idle one.
 """
 
@@ -53,28 +53,20 @@ class Limits:
 
 
 def limits(config: ClusteringConfig, dim: int) -> Limits:
-    """Return the configured limits, lowered until a partition fits into `clustering.memory_mb`; a note says so.
+    """Return the configured limits, lowered until a partition fits into `clustering.memory_mb`.
 
     Raises
     ------
     SegloopError
         If not even ten rows of this width fit.
     """
-    allowed = config.memory_mb * 1e6
-    fits = _largest(allowed, dim)
+    fits = _largest(config.memory_mb * 1e6, dim)
     if fits < 10:
         raise SegloopError(
             f"clustering.memory_mb is {config.memory_mb}: too little for embeddings of width {dim}. Give at least "
             f"{math.ceil(link_bytes(1000, dim) / 1e6)} MB."
         )
-    found = Limits(min(config.n_exact, fits), min(config.m_max, fits))
-    if found != Limits(config.n_exact, config.m_max):
-        logger.warning(
-            "clustering.memory_mb = %d allows partitions of %d predictions at width %d: n_exact is %d instead of %d, "
-            "m_max %d instead of %d; larger categories are split further",
-            *(config.memory_mb, fits, dim, found.n_exact, config.n_exact, found.m_max, config.m_max),
-        )
-    return found
+    return Limits(min(config.n_exact, fits), min(config.m_max, fits))
 
 
 def _largest(allowed: float, dim: int) -> int:
@@ -93,7 +85,13 @@ def expected_partitions(sizes: npt.NDArray[np.int64], allowed: Limits) -> npt.ND
 
 
 def announce(sizes: npt.NDArray[np.int64], dim: int, config: ClusteringConfig, allowed: Limits) -> None:
-    """Say what clustering categories of these sizes will take, before it begins."""
+    """Say what clustering categories of these sizes will take, and whether memory lowers the limits."""
+    if allowed != Limits(config.n_exact, config.m_max):
+        logger.warning(
+            "clustering.memory_mb = %d at width %d: n_exact is %d instead of %d, m_max %d instead of %d; larger "
+            "categories are split further",
+            *(config.memory_mb, dim, allowed.n_exact, config.n_exact, allowed.m_max, config.m_max),
+        )
     parts, rows = expected_partitions(sizes, allowed), int(sizes.sum())
     largest, at_once = int(parts.max(initial=0)), min(config.batches * config.workers, max(len(parts), 1))
     minutes = (partition_seconds(rows, dim) + float(np.sum(link_seconds(parts, dim))) / at_once) / 60

@@ -33,8 +33,12 @@ def test_defaults_fit_into_the_default_memory(caplog: pytest.LogCaptureFixture) 
 
 
 def test_lowered_limits_are_said_and_too_little_is_refused(caplog: pytest.LogCaptureFixture) -> None:
-    found = limits(ClusteringConfig(memory_mb=1000), 1024)
+    config = ClusteringConfig(memory_mb=1000)
+    found = limits(config, 1024)
     assert found.n_exact == found.m_max < 20_000
+    # Nothing is said where limits are only looked up, as planning does for every job.
+    assert not caplog.text
+    announce(np.array([10]), 1024, config, found)
     assert f"n_exact is {found.n_exact} instead of 40000" in caplog.text
     with pytest.raises(SegloopError, match="too little for embeddings of width 99999999"):
         limits(ClusteringConfig(memory_mb=400), 99_999_999)
