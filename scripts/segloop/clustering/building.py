@@ -9,15 +9,22 @@ import numpy as np
 import numpy.typing as npt
 
 from segloop.clustering.distances import unit_rows
-from segloop.clustering.embeddings import ArraySource, Source, prepare
-from segloop.clustering.joining import join, join_trees
-from segloop.clustering.linkage import link_partitions, partition_tree
+from segloop.clustering.embeddings import IN_MEMORY, ArraySource, Source, prepare
+from segloop.clustering.joining import join, join_trees, write_joined
+from segloop.clustering.linkage import link_partitions, link_slabs, partition_tree
 from segloop.clustering.numerics import numerical_threads
-from segloop.clustering.partition import Partitioning, attributes, partition, partition_predictions
+from segloop.clustering.partition import (
+    Partitioning,
+    attributes,
+    partition,
+    partition_predictions,
+    sort_predictions,
+)
 from segloop.clustering.planning import limits
 from segloop.config import ClusteringConfig
 from segloop.errors import SegloopError
 from segloop.files import scratch_directory
+from segloop.store.index import read_index_columns
 from segloop.store.partitions import PartitionTree
 from segloop.store.tree import Tree
 
@@ -45,7 +52,8 @@ def cluster_predictions(
     seed
         Seed of k-means and of samples.
     scratch
-        Folder for `partitions.zarr` and `links/{batch}.zarr`, which stay there; a temporary one if None.
+        Folder for `partitions.zarr` and `links/{batch}.zarr`, which stay there. If None, a temporary one is used where
+        there is more than one worker or more than 65,536 embeddings; else nothing but the tree is written.
     iteration
         What `{iteration}` in `clustering.embedding_file` stands for.
 
@@ -54,6 +62,13 @@ def cluster_predictions(
     SegloopError
         As the steps do.
     """
+    if scratch is None and config.workers == 1:
+        (duplicate_of,) = read_index_columns(index, "duplicate_of")
+        if np.count_nonzero(duplicate_of == 0) <= IN_MEMORY:
+            found = sort_predictions(index, predictions, config, seed, iteration)
+            trees = link_slabs(found, np.arange(len(found.part_category)), config)
+            write_joined(output, list(trees), found, config)
+            return
     with scratch_directory(output) if scratch is None else nullcontext(scratch) as folder:
         partitions = folder / "partitions.zarr"
         partition_predictions(

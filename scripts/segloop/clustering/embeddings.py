@@ -26,6 +26,8 @@ Floats = npt.NDArray[np.floating[Any]]
 
 BLOCK = 16_384
 """Embeddings in memory at a time."""
+IN_MEMORY = 65_536
+"""Up to so many, as a shard of a store holds, embeddings are read once and kept; more are read again for each pass."""
 _PCA_ROWS = 65_536
 """Rows that principal components are learned from."""
 

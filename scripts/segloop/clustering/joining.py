@@ -19,7 +19,7 @@ from segloop.clustering.linkage import depth_first_starts
 from segloop.clustering.numerics import numerical_threads
 from segloop.config import ClusteringConfig
 from segloop.errors import SegloopError
-from segloop.store.partitions import Links, Partitions, PartitionTree, read_links
+from segloop.store.partitions import Links, Partitions, PartitionTree, Slabs, read_links
 from segloop.store.tree import Tree, validate, write_tree
 
 
@@ -42,7 +42,11 @@ def join_trees(*, partitions: Path, links: list[Path], output: Path, config: Clu
     """
     source = Partitions(partitions)
     batches = [_checked(read_links(path), source, config) for path in links]
-    trees = _in_order(batches, source)
+    write_joined(output, _in_order(batches, source), source, config)
+
+
+def write_joined(output: Path, trees: Sequence[PartitionTree], source: Slabs, config: ClusteringConfig) -> None:
+    """Join the trees of all partitions, one each and in their order; check the tree and write it."""
     attributes = {**source.attributes, "linkage": config.linkage, "threads": config.threads}
     tree = join(
         trees,
@@ -59,7 +63,7 @@ def join_trees(*, partitions: Path, links: list[Path], output: Path, config: Clu
 
 
 def _checked(links: Links, source: Partitions, config: ClusteringConfig) -> Links:
-    if links.attributes["identity"] != source.identity or links.attributes["linkage"] != config.linkage:
+    if links.attributes["identity"] != source.attributes["identity"] or links.attributes["linkage"] != config.linkage:
         raise SegloopError(
             f"{links.path} was made from other partitions than {source.path} or with another linkage than "
             f"{config.linkage}. Delete it and run link_partitions again."
@@ -74,13 +78,13 @@ def _in_order(batches: list[Links], source: Partitions) -> list[PartitionTree]:
             if part in found:
                 raise SegloopError(f"Partition {part} has a second tree in {links.path}. Delete it and link again.")
             found[part] = tree
-    missing = [part for part in range(len(source)) if part not in found]
+    missing = [part for part in range(len(source.part_category)) if part not in found]
     if missing:
         raise SegloopError(
             f"{len(missing)} partitions of {source.path} have no tree (the first is {missing[0]}). "
             "Run link_partitions again for all batches."
         )
-    return [found[part] for part in range(len(source))]
+    return [found[part] for part in range(len(source.part_category))]
 
 
 def join(

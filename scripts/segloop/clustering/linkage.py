@@ -21,7 +21,7 @@ from segloop.clustering.planning import deal, link_bytes, link_request, link_sec
 from segloop.config import ClusteringConfig
 from segloop.errors import SegloopError
 from segloop.files import scratch_directory
-from segloop.store.partitions import Partitions, PartitionTree, read_links, write_links
+from segloop.store.partitions import Partitions, PartitionTree, Slabs, read_links, write_links
 from segloop.workers import worker_map
 
 logger = logging.getLogger("segloop.clustering")
@@ -50,19 +50,30 @@ def link_partitions(*, partitions: Path, batch: int, output: Path, config: Clust
     """
     source = Partitions(partitions)
     own = partitions_of_batch(source, batch, config)
+    attributes = {"batch": batch, "linkage": config.linkage, "identity": source.attributes["identity"]}
+    if config.workers == 1:
+        write_links(output, own, link_slabs(source, own, config), source.dim, attributes)
+        return
     sizes = np.diff(source.part_offset)[own]
     _check_memory(source, sizes, config)
-    attributes = {"batch": batch, "linkage": config.linkage, "identity": source.identity}
-    if config.workers == 1:
-        trees = _trees(source, own, config)
-        write_links(output, own, trees, source.dim, attributes)
-        return
     with scratch_directory(output) as scratch:
         tasks = _tasks(partitions, own, sizes, source.dim, scratch, config)
         with worker_map(config.workers, config.threads) as spread:
             spread(_link_task, tasks)
         trees = (tree for task in tasks for tree in read_links(task.output).trees)
         write_links(output, own, trees, source.dim, attributes)
+
+
+def link_slabs(source: Slabs, own: npt.NDArray[np.int64], config: ClusteringConfig) -> Iterator[PartitionTree]:
+    """Yield the trees of some partitions, in their order, linked in this process.
+
+    Raises
+    ------
+    SegloopError
+        If a partition does not fit into the memory of this process; it is named.
+    """
+    _check_memory(source, np.diff(source.part_offset)[own], config)
+    yield from _trees(source, own, config)
 
 
 def partitions_of_batch(source: Partitions, batch: int, config: ClusteringConfig) -> npt.NDArray[np.int64]:
@@ -74,7 +85,7 @@ def partitions_of_batch(source: Partitions, batch: int, config: ClusteringConfig
     return deal(np.diff(source.part_offset), source.dim, config.batches)[batch]
 
 
-def _check_memory(source: Partitions, sizes: npt.NDArray[np.int64], config: ClusteringConfig) -> None:
+def _check_memory(source: Slabs, sizes: npt.NDArray[np.int64], config: ClusteringConfig) -> None:
     """Say what the batch takes, and refuse it where the operating system allows less."""
     request = link_request(sizes, source.dim, config.workers)
     logger.info(
@@ -127,7 +138,7 @@ def _link_task(task: _Task) -> None:
 
 
 def _trees(
-    source: Partitions, own: npt.NDArray[np.int64], config: ClusteringConfig, quiet: bool = False
+    source: Slabs, own: npt.NDArray[np.int64], config: ClusteringConfig, quiet: bool = False
 ) -> Iterator[PartitionTree]:
     for part in tqdm(own.tolist(), desc="linking partitions", disable=True if quiet else None):
         start, stop = int(source.part_offset[part]), int(source.part_offset[part + 1])
@@ -143,7 +154,7 @@ def _trees(
         yield tree
 
 
-def _unit_rows(source: Partitions, start: int, stop: int) -> npt.NDArray[np.float32]:
+def _unit_rows(source: Slabs, start: int, stop: int) -> npt.NDArray[np.float32]:
     return distances.unit_rows(source.embeddings(start, stop), source.lengths(start, stop))
 
 

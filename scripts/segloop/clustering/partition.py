@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from segloop.clustering import distances
-from segloop.clustering.embeddings import FileSource, Rows, ShardSource, Source, blocks, prepare
+from segloop.clustering.embeddings import IN_MEMORY, ArraySource, FileSource, Rows, ShardSource, Source, blocks, prepare
 from segloop.clustering.numerics import numerical_threads, versions
 from segloop.clustering.planning import Limits, announce, limits
 from segloop.config import ClusteringConfig
 from segloop.randomness import generator, seed_of
 from segloop.store.index import read_index_columns
-from segloop.store.partitions import write_partitions
+from segloop.store.partitions import identity, write_partitions
 
 logger = logging.getLogger("segloop.clustering")
 
@@ -85,28 +85,87 @@ def partition_predictions(
         If a store is damaged, a shard is missing, embeddings of two shards differ in width, or the configured
         embedding does not exist; the message names it.
     """
+    found = sort_predictions(index, predictions, config, seed, iteration)
+    write_partitions(
+        output,
+        blocks=found.blocks(),
+        dim=found.dim,
+        row_id=found.row_id,
+        norm=found.norm,
+        part_offset=found.part_offset,
+        part_category=found.part_category,
+        null_id=found.null_id,
+        attributes=found.attributes,
+    )
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """N embeddings and their order by partition: `Slabs` that are read from where the embeddings lie already."""
+
+    path: Path
+    """The index that they belong to."""
+    source: Source
+    leaves: Rows
+    """Rows of `source` in the order of the partitions, [N]."""
+    norm: npt.NDArray[np.float32]
+    """Their Euclidean lengths, [N]."""
+    row_id: npt.NDArray[np.uint64]
+    null_id: npt.NDArray[np.uint64]
+    part_offset: npt.NDArray[np.int64]
+    part_category: npt.NDArray[np.int32]
+    attributes: dict[str, Any]
+
+    @property
+    def dim(self) -> int:
+        """Width of the embeddings, D."""
+        return self.source.dim
+
+    def embeddings(self, start: int, stop: int) -> npt.NDArray[np.float16]:
+        """Return rows start..stop as they were predicted, float16 [n, D]."""
+        return self.source.read(self.leaves[start:stop]).astype(np.float16, copy=False)
+
+    def lengths(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Return the Euclidean lengths of rows start..stop, float32 [n]."""
+        return self.norm[start:stop]
+
+    def blocks(self) -> Iterator[tuple[Rows, npt.NDArray[np.float16]]]:
+        """Return (rows, embeddings) pairs in the order of the source, so that no shard is read twice."""
+        place = np.full(len(self.source), -1, np.int64)
+        place[self.leaves] = np.arange(len(self.leaves))
+        rows = np.flatnonzero(place >= 0)
+        for block in blocks(rows, "sorting embeddings"):
+            yield place[block], self.source.read(block).astype(np.float16, copy=False)
+
+
+def sort_predictions(
+    index: Path, predictions: list[Path], config: ClusteringConfig, seed: int, iteration: int = 1
+) -> Sorted:
+    """Decide which predictions are linked together; parameters and errors are those of `partition_predictions`."""
     fresh = _Fresh.read(index)
     with numerical_threads(config.threads):
         source, made_of = _source(fresh, index, predictions, config, seed, iteration)
+        if len(source) <= IN_MEMORY and not isinstance(source, FileSource):
+            source = ArraySource(source.read(np.arange(len(source))))
         labels = fresh.category if config.scope == "category" else np.zeros_like(fresh.category)
         allowed = limits(config, source.dim)
         announce(np.unique(labels, return_counts=True)[1].astype(np.int64), source.dim, config, allowed)
         parts = partition(source, labels, allowed, seed)
     leaves, offset = parts.leaves(), parts.offsets()
-    sizes = np.diff(offset)
+    sizes, row_id = np.diff(offset), fresh.prediction[leaves]
     logger.info("%d partitions, the largest of %d predictions", len(sizes), int(sizes.max(initial=0)))
     if len(leaves) < len(fresh.prediction):
         logger.info("%d have no usable embedding and stay outside the tree", len(fresh.prediction) - len(leaves))
-    write_partitions(
-        output,
-        blocks=_sorted_blocks(source, leaves),
-        dim=source.dim,
-        row_id=fresh.prediction[leaves],
+    return Sorted(
+        path=index,
+        source=source,
+        leaves=leaves,
         norm=parts.norm[leaves],
+        row_id=row_id,
+        null_id=fresh.prediction[parts.part < 0],
         part_offset=offset,
         part_category=parts.part_category,
-        null_id=fresh.prediction[parts.part < 0],
-        attributes=attributes(config, allowed, seed, source.dim) | made_of,
+        attributes=attributes(config, allowed, seed, source.dim) | made_of | {"identity": identity(row_id, offset)},
     )
 
 
@@ -166,15 +225,6 @@ def attributes(config: ClusteringConfig, allowed: Limits, seed: int, dim: int) -
         "embedding_dim": dim,
         "versions": versions(),
     }
-
-
-def _sorted_blocks(source: Source, leaves: Rows) -> Iterator[tuple[Rows, npt.NDArray[np.float16]]]:
-    # Shards are read in their own order and rows are put where they belong: no shard is read twice.
-    place = np.full(len(source), -1, np.int64)
-    place[leaves] = np.arange(len(leaves))
-    rows = np.flatnonzero(place >= 0)
-    for block in blocks(rows, "sorting embeddings"):
-        yield place[block], source.read(block).astype(np.float16, copy=False)
 
 
 # --- which row goes where ---

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segloop.clustering.embeddings import BLOCK
+from segloop.clustering.embeddings import BLOCK, IN_MEMORY
 from segloop.config import ClusteringConfig
 from segloop.errors import SegloopError
 from segloop.store.index import read_index_attributes
@@ -131,9 +131,10 @@ def _request(peak: float, seconds: float) -> Request:
 
 
 def partition_request(rows: int, dim: int, config: ClusteringConfig) -> Request:
-    """Return what sorting so many embeddings needs: about 150 bytes a row, two blocks, and the sample for k-means."""
+    """Return what sorting so many embeddings needs: about 150 bytes a row, blocks, and the sample for k-means."""
     sample = 0 if rows <= config.n_exact else min(math.ceil(384 * rows / config.m_max), 1 << 18)
-    peak = _PROCESS_BYTES + 150.0 * rows + (20.0 * BLOCK + 14.0 * sample) * dim
+    kept = 2.0 * rows if rows <= IN_MEMORY else 0.0
+    peak = _PROCESS_BYTES + 150.0 * rows + (20.0 * BLOCK + 14.0 * sample + kept) * dim
     return _request(peak, partition_seconds(rows, dim))
 
 

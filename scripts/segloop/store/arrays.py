@@ -27,9 +27,21 @@ _CHUNK_ROWS, _SHARD_ROWS = 1 << 16, 1 << 22
 
 
 class ArrayWriter:
-    """One array that grows: rows are buffered and leave in whole shards, so that no shard is ever rewritten."""
+    """One array that grows: rows are buffered and leave in whole shards, so that no shard is ever rewritten.
 
-    def __init__(self, group: zarr.Group, name: str, dtype: npt.DTypeLike, row: tuple[int, ...], layout: "Layout"):
+    An array whose length (`rows`) is known beforehand is made with it: making one longer writes its metadata again.
+    """
+
+    def __init__(
+        self,
+        group: zarr.Group,
+        name: str,
+        dtype: npt.DTypeLike,
+        row: tuple[int, ...],
+        layout: "Layout",
+        rows: int = 0,
+    ):
+        self._done, self._rows = 0, rows
         self._dtype = np.dtype(dtype)
         self._row = row
         self._layout = layout
@@ -37,7 +49,7 @@ class ArrayWriter:
         self._pending_rows = 0
         self._array: Any = group.create_array(
             name,
-            shape=(0, *row),
+            shape=(rows, *row),
             chunks=(layout.chunk_rows, *row),
             shards=(layout.shard_rows, *row),
             dtype=self._dtype,
@@ -63,9 +75,11 @@ class ArrayWriter:
         if not count:
             return
         rows = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending)
-        done = self._array.shape[0]
-        self._array.resize((done + count, *self._row))
-        self._array[done : done + count] = rows[:count]
+        end = self._done + count
+        if end > self._rows:
+            self._array.resize((end, *self._row))
+        self._array[self._done : end] = rows[:count]
+        self._done = end
         self._pending = [rows[count:]] if count < len(rows) else []
         self._pending_rows = len(rows) - count
 
@@ -113,16 +127,18 @@ class StoreWriter:
             raise
         self._stack.__exit__(kind, error, trace)
 
-    def create(self, name: str, dtype: npt.DTypeLike, row: tuple[int, ...] = (), layout: Layout = PLAIN) -> ArrayWriter:
-        """Return a new array that grows by `append`; the store closes it."""
-        column = ArrayWriter(self._group, name, dtype, row, layout)
+    def create(
+        self, name: str, dtype: npt.DTypeLike, row: tuple[int, ...] = (), layout: Layout = PLAIN, rows: int = 0
+    ) -> ArrayWriter:
+        """Return a new array that grows by `append`, of at least `rows` rows at the end; the store closes it."""
+        column = ArrayWriter(self._group, name, dtype, row, layout, rows)
         self._columns.append(column)
         return column
 
     def write(self, name: str, rows: npt.NDArray[Any], layout: Layout = PLAIN) -> None:
         """Write a whole array at once."""
         layout = fitted(len(rows), layout)
-        column = self.create(name, rows.dtype, rows.shape[1:], layout)
+        column = self.create(name, rows.dtype, rows.shape[1:], layout, len(rows))
         for start in range(0, len(rows), layout.shard_rows):
             column.append(rows[start : start + layout.shard_rows])
         column.close()

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,17 +20,53 @@ PARTITIONS_KIND, LINKS_KIND = "partitions", "links"
 _EMBEDDINGS = Layout(chunk_rows=4096, shard_rows=65_536, compressed=False)
 
 
+class Slabs(Protocol):
+    """The sorted embeddings of N predictions in P partitions, wherever they lie."""
+
+    @property
+    def path(self) -> Path:
+        """What messages call it."""
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """How it was made; `identity` is a hash of the assignment of predictions to rows and partitions."""
+
+    @property
+    def part_offset(self) -> npt.NDArray[np.int64]:
+        """Partition p holds rows part_offset[p]..part_offset[p+1]-1, [P+1]."""
+
+    @property
+    def part_category(self) -> npt.NDArray[np.int32]:
+        """Category of each partition, ascending, [P]; 0 when categories are mixed."""
+
+    @property
+    def dim(self) -> int:
+        """Width of the embeddings, D."""
+
+    @property
+    def row_id(self) -> npt.NDArray[np.uint64]:
+        """Prediction id of each row, [N]."""
+
+    @property
+    def null_id(self) -> npt.NDArray[np.uint64]:
+        """Predictions whose embedding is zero or not finite, ascending."""
+
+    def embeddings(self, start: int, stop: int) -> npt.NDArray[np.float16]:
+        """Return rows start..stop as they were predicted, float16 [n, D]."""
+
+    def lengths(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Return the Euclidean lengths of rows start..stop, float32 [n]."""
+
+
 class Partitions:
-    """The sorted embeddings of N predictions in P partitions; slabs are read when they are asked for."""
+    """Sorted embeddings in a store; slabs are read when they are asked for."""
 
     def __init__(self, path: str | Path):
         self._store = Store(path, PARTITIONS_KIND)
         self.path = self._store.path
         self.attributes = public(self._store.attributes)
         self.part_offset: npt.NDArray[np.int64] = self._store.read("part_offset").astype(np.int64)
-        """Partition p holds rows part_offset[p]..part_offset[p+1]-1, [P+1]."""
         self.part_category: npt.NDArray[np.int32] = self._store.read("part_category")
-        """Category of each partition, ascending, [P]; 0 when categories are mixed."""
 
     def __len__(self) -> int:
         return len(self.part_category)
@@ -44,11 +80,6 @@ class Partitions:
     def dim(self) -> int:
         """Width of the embeddings, D."""
         return int(self._store.shape("embeddings")[1])
-
-    @property
-    def identity(self) -> str:
-        """Hash of the assignment of predictions to rows and partitions."""
-        return str(self.attributes["identity"])
 
     @property
     def row_id(self) -> npt.NDArray[np.uint64]:
@@ -67,6 +98,11 @@ class Partitions:
     def lengths(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """Return the Euclidean lengths of rows start..stop, float32 [n]."""
         return self._store.read("norm", start, stop)
+
+
+def identity(row_id: npt.NDArray[np.uint64], part_offset: npt.NDArray[np.int64]) -> str:
+    """Return a hash of the assignment of predictions to rows and partitions."""
+    return hashlib.sha256(row_id.astype("<u8").tobytes() + part_offset.astype("<u8").tobytes()).hexdigest()
 
 
 def write_partitions(
@@ -91,7 +127,7 @@ def write_partitions(
     row_id, norm, part_offset, part_category, null_id
         As in `Partitions`.
     attributes
-        JSON values that say how it was made.
+        JSON values that say how it was made, `identity` among them.
 
     Notes
     -----
@@ -99,8 +135,7 @@ def write_partitions(
     a block, and one shard of 65,536 rows.
     """
     total = len(row_id)
-    identity = hashlib.sha256(row_id.astype("<u8").tobytes() + part_offset.astype("<u8").tobytes()).hexdigest()
-    with StoreWriter(path, PARTITIONS_KIND, {**attributes, "identity": identity}) as store:
+    with StoreWriter(path, PARTITIONS_KIND, attributes) as store:
         spool = store.folder / "spool"
         _scatter(spool, blocks, dim)
         embeddings = store.create("embeddings", np.float16, (dim,), fitted(total, _EMBEDDINGS))

@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from segloop.clustering import building as building_module
 from segloop.clustering import linkage as linkage_module
+from segloop.clustering import partition as partition_module
 from segloop.clustering.building import build_tree, cluster_predictions
 from segloop.clustering.joining import join_trees
 from segloop.clustering.linkage import link_partitions
@@ -40,13 +42,18 @@ def cluster(made: Any, output: Path, **config: Any) -> None:
     )
 
 
-def test_workers_and_batches_do_not_change_a_byte(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_way_of_working_changes_a_byte(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linkage_module, "_TASK_SECONDS", 0.002)
     limits = {"n_exact": 100, "m_max": 60}
     cluster(made, tmp_path / "one.zarr", **limits)
     cluster(made, tmp_path / "two.zarr", workers=2, **limits)
+    monkeypatch.setattr(building_module, "IN_MEMORY", 1499)
     cluster(made, tmp_path / "three.zarr", batches=3, **limits)
-    assert digest(tmp_path / "one.zarr") == digest(tmp_path / "two.zarr") == digest(tmp_path / "three.zarr")
+    monkeypatch.setattr(partition_module, "IN_MEMORY", 1499)
+    cluster(made, tmp_path / "four.zarr", **limits)
+    one = digest(tmp_path / "one.zarr")
+    assert one
+    assert [one] * 3 == [digest(tmp_path / f"{name}.zarr") for name in ("two", "three", "four")]
     assert [path for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
