@@ -156,7 +156,7 @@ def _comparison(record: dict[str, Any]) -> list[str]:
         f"The same rows for all: {options['dim']} dimensions, not negative, around {SUBCLUSTERS} centres (scatter "
         f"{NOISE}), float16 in Zarr.",
         f"Every run is a fresh process with {options['threads']} threads that reads the embeddings from Zarr; its",
-        "seconds begin after the imports. This project also writes partitions, links and the tree. The methods take",
+        "seconds begin after the imports. This project also writes the tree. The methods take",
         f"turns; a run under {options['repeat_below']:.0f} s is repeated up to {options['repeats']} times. A method "
         f"that takes over {options['limit']:.0f} s is",
         "stopped and left out at larger sizes (blank).",
