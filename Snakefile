@@ -22,19 +22,30 @@ wildcard_constraints:
     batch=r"\d+",
 
 
+# Cheap steps: on a cluster they run beside Snakemake, which saves each of them its turn in the queue.
 localrules:
     all,
+    generate_demo_data,
+    plot_ap,
+    plot_questions,
+    plot_separability,
     record_run,
-    summarise_iteration,
     summarise_run,
+    tabulate_run,
 
 
 onstart:
     RUN_CLAIM.wait()
+    record_start()
+    check_cluster()
 
 
 onsuccess:
     print(how_to_go_on(), end="")
+
+
+onerror:
+    print(what_slurm_did(log), end="")
 
 
 rule all:
@@ -46,3 +57,4 @@ rule all:
         report_figures,
         tree_that_waits,
         measured_before_asking,
+        retention_records,

@@ -16,7 +16,7 @@ import yaml
 from common import PROFILE, REPOSITORY, heading, publish
 from segloop.detection.evaluation import bootstrap_ap
 from segloop.files import read_json
-from segloop.runs import run_workflow
+from segloop.running import run_workflow
 
 RESAMPLES = 1000
 

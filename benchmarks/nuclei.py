@@ -22,7 +22,7 @@ from segloop.annotation.oracle import good, read_truth_match
 from segloop.annotation.verdicts import read_verdicts
 from segloop.config import AnnotationConfig
 from segloop.files import read_json
-from segloop.runs import run_workflow
+from segloop.running import run_workflow
 
 THESIS = [(5, 0.8), (8, 1.0), (10, 0.9)]
 

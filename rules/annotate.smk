@@ -20,10 +20,10 @@ if CONFIG.pool.truth:
             "benchmarks/match_truth/{iteration}.tsv"
         conda:
             "../envs/segloop.yaml"
-        threads: CONFIG.annotation.workers
+        threads: worker_cores(CONFIG.annotation.workers)
         resources:
-            mem_mb=4000,
-            runtime=60,
+            mem_mb=growing(4000),
+            runtime=growing(60),
         params:
             t_iou=CONFIG.annotation.t_iou,
             workers=CONFIG.annotation.workers,

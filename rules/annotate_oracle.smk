@@ -19,10 +19,10 @@ rule annotate_oracle:
         "benchmarks/annotate_oracle/{iteration}.tsv"
     conda:
         "../envs/segloop.yaml"
-    threads: CONFIG.annotation.workers
+    threads: worker_cores(CONFIG.annotation.workers)
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         annotation=section("annotation"),
         iteration=iteration_of,

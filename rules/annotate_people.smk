@@ -22,8 +22,8 @@ rule annotate_people:
     conda:
         "../envs/segloop.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         annotation=section("annotation"),
         iteration=iteration_of,

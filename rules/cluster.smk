@@ -41,7 +41,7 @@ rule link_partitions:
         "benchmarks/link_partitions/{iteration}/{batch}.tsv"
     conda:
         "../envs/segloop.yaml"
-    threads: CONFIG.clustering.threads * CONFIG.clustering.workers
+    threads: worker_cores(CONFIG.clustering.workers, CONFIG.clustering.threads)
     resources:
         mem_mb=to_link("mem_mb"),
         runtime=to_link("runtime"),

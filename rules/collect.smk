@@ -22,8 +22,8 @@ rule collect_masks:
     conda:
         "../envs/segloop.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     script:
         "../scripts/collect_masks.py"
 
@@ -45,12 +45,42 @@ rule merge_training_set:
     conda:
         "../envs/segloop.yaml"
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         ignore_unaccepted=CONFIG.training.ignore_unaccepted,
     script:
         "../scripts/merge_training_set.py"
+
+
+rule apply_retention:
+    """Drop what the configuration does not keep of an iteration that is done: `embeddings` or `low_scores`.
+
+    The stores stay, with their time stamps, so that nothing is made again. All that reads them is an input here.
+    """
+    input:
+        predictions=predictions_of,
+        partitions="results/iter_{iteration}/partitions.zarr",
+        readers=expand("results/iter_{{iteration}}/{file}", file=READERS),
+        figures=ITERATION_FIGURES,
+        newest=newest_summary,
+    output:
+        record="results/iter_{iteration}/dropped_{what}.json",
+    log:
+        "logs/apply_retention/{iteration}_{what}.log",
+    benchmark:
+        "benchmarks/apply_retention/{iteration}_{what}.tsv"
+    wildcard_constraints:
+        what="embeddings|low_scores",
+    conda:
+        "../envs/segloop.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(4 * 60),
+    params:
+        score=CONFIG.index.score,
+    script:
+        "../scripts/apply_retention.py"
 
 
 checkpoint summarise_iteration:
@@ -75,6 +105,9 @@ checkpoint summarise_iteration:
         "benchmarks/summarise_iteration/{iteration}.tsv"
     conda:
         "../envs/segloop.yaml"
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         annotation=section("annotation"),
         gpu_benchmarks=gpu_benchmarks,

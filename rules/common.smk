@@ -12,12 +12,21 @@ from segloop.clustering.planning import (
 )
 from segloop.collection.summary import stop_reason
 from segloop.config import load
+from segloop.errors import SegloopError
 from segloop.files import fingerprint, read_json
-from segloop.runs import RunClaim, asking
+from segloop.runs import RunClaim, asking, record_start as record_start_of
 
 CONFIG = load(config)
 SHARDS = range(CONFIG.pool.shards)
 BATCHES = range(CONFIG.clustering.batches)
+RETENTION = ["embeddings", "low_scores"]
+# What reads the embeddings or the low-scored predictions of an iteration, by what it writes; figures come on top.
+READERS = ["tree.zarr", "separability.json", "training_set.json"]
+ITERATION_FIGURES = [
+    "results/iter_{iteration}/figures/neighbours.png",
+    "results/iter_{iteration}/figures/accepted.png",
+    "results/iter_{iteration}/figures/separability.svg",
+]
 
 # Held until this process ends; the rules run only once it is.
 RUN_CLAIM = RunClaim(Path.cwd()) if workflow.is_main_process else None
@@ -111,6 +120,11 @@ def gpus():
     return 0 if CONFIG.device == "cpu" else 1
 
 
+def detector_memory():
+    """Return the megabytes that a detector job asks for at its first attempt."""
+    return 16_000 if gpus() else 4000
+
+
 def answered_iterations():
     """Return the last iteration whose questions are or can be answered: all, unless people have not finished one."""
     for iteration in range(1, CONFIG.loop.iterations + 1):
@@ -195,6 +209,30 @@ def report_figures(wildcards):
     )
 
 
+def kept_iterations(what):
+    """Return of how many of the newest iterations something is kept, or None if of all."""
+    count = getattr(CONFIG.retention, what)
+    return None if count == "all" else count
+
+
+def retention_records(wildcards):
+    """Return the records of what is to be dropped: of each iteration that is too old for what it holds."""
+    records = []
+    for what in RETENTION:
+        kept = kept_iterations(what)
+        old = range(1, last_iteration() + 1 - kept) if kept is not None else []
+        records += [
+            f"results/iter_{iteration}/dropped_{what}.json" for iteration in old
+        ]
+    return records
+
+
+def newest_summary(wildcards):
+    """Return the summary of the iteration that makes this one too old."""
+    newest = int(wildcards.iteration) + (kept_iterations(wildcards.what) or 0)
+    return f"results/iter_{newest}/summary.json"
+
+
 def labelled_set(wildcards):
     """Return the configuration of the seed set or of the validation set."""
     return section("seed_set" if wildcards.part == "train" else "validation_set")
@@ -216,10 +254,28 @@ def weights_fingerprint(wildcards):
     return fingerprint(weights) if weights and iteration_of(wildcards) == 0 else None
 
 
+def training():
+    """Return what is to be learned of the training section; where it runs is no parameter of a model."""
+    return CONFIG.training.model_dump(mode="json", exclude={"launcher", "cluster"})
+
+
 def upper_bound_training():
     """Return the training section with the steps of all later iterations together."""
     steps = CONFIG.training.finetune_steps * max(CONFIG.loop.iterations, 1)
-    return section("training") | {"finetune_steps": steps}
+    return training() | {"finetune_steps": steps}
+
+
+def training_processes():
+    """Return how many processes train inside their rule's job: none where that only submits a job and follows it."""
+    if CONFIG.training.launcher == "inline":
+        return 1
+    cluster = CONFIG.training.cluster
+    return 0 if cluster.kind == "slurm" else cluster.tasks_per_node
+
+
+def worker_cores(workers, threads=1):
+    """Return the cores of a step with Dask workers; those that are SLURM jobs bring their own."""
+    return threads if CONFIG.dask.cluster == "slurm" else threads * workers
 
 
 def links_of(wildcards):
@@ -229,6 +285,11 @@ def links_of(wildcards):
         iteration=wildcards.iteration,
         batch=BATCHES,
     )
+
+
+def growing(value):
+    """Return a resource function: `value`, and as much again with each further attempt."""
+    return lambda wildcards, attempt: value * attempt
 
 
 def requested(estimate, name):
@@ -250,7 +311,7 @@ def to_link(name):
     """Return a resource of link_partitions, from the sizes of the batch's partitions once they are known."""
     return requested(
         lambda wildcards, input: request_to_link(
-            input.partitions, int(wildcards.batch), CONFIG.clustering
+            input.partitions, int(wildcards.batch), CONFIG.clustering, CONFIG.dask
         ),
         name,
     )
@@ -278,14 +339,10 @@ def if_truth(path):
 
 
 def gpu_benchmarks(wildcards):
-    """Return where Snakemake writes how long the detector jobs of an iteration took."""
+    """Return where Snakemake writes how long the jobs took that used the detector; a training counts its own hours."""
     iteration = wildcards.iteration
-    detector = expand(
-        "benchmarks/{job}/{iteration}.tsv",
-        job=["train_detector", "evaluate_detector"],
-        iteration=iteration,
-    )
-    return detector + (
+    evaluation = [f"benchmarks/evaluate_detector/{iteration}.tsv"]
+    return evaluation + (
         shard_files("benchmarks/predict_shard/{iteration}/{shard}.tsv", iteration)
         if int(iteration)
         else []
@@ -305,3 +362,56 @@ def how_to_go_on():
         if last < CONFIG.loop.iterations and measured.exists()
         else ""
     )
+
+
+def record_start():
+    """Write down what was started, for `segloop status`."""
+    record_start_of(Path.cwd(), CONFIG, on_slurm() or CONFIG.submits_jobs)
+
+
+def on_slurm():
+    """Tell whether each job is a SLURM job."""
+    return workflow.executor_plugin.name == "slurm"
+
+
+def slurm_requests(most=20):
+    """Return what the planned jobs ask of SLURM; of each rule at most so many jobs are looked at."""
+    from segloop.preflight import Request
+
+    jobs = {}
+    for job in workflow.dag.needrun_jobs():
+        if not job.is_local:
+            jobs.setdefault(job.rule.name, []).append(job)
+    return {
+        Request.of(rule, job.resources, job.threads)
+        for rule, some in jobs.items()
+        for job in some[:most]
+    }
+
+
+def check_cluster():
+    """End here, with one message, if this SLURM cannot run the plan or still runs jobs of a killed Snakemake."""
+    from segloop.preflight import check
+
+    if not on_slurm():
+        return
+    settings = workflow.executor_settings
+    try:
+        check(
+            Path.cwd(),
+            slurm_requests(),
+            settings.status_command,
+            settings.init_seconds_before_status_checks,
+        )
+    except SegloopError as error:
+        # Snakemake would show an exception with the lines of this file that it passed.
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def what_slurm_did(log):
+    """Return what the batch system did to jobs that failed, and which setting helps."""
+    from segloop.preflight import explain_failures
+
+    lines = explain_failures(Path(log)) if on_slurm() else []
+    return "".join(f"\n{line}\n" for line in lines)

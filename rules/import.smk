@@ -39,6 +39,9 @@ rule import_seed:
         part="train|val",
     conda:
         "../envs/segloop.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         labelled_set=labelled_set,
         data_root=CONFIG.data_root,
@@ -62,6 +65,9 @@ rule shard_pool:
         "benchmarks/shard_pool.tsv"
     conda:
         "../envs/segloop.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         pool=section("pool"),
         data_root=CONFIG.data_root,
@@ -89,6 +95,9 @@ if CONFIG.pool.truth:
             "benchmarks/import_truth.tsv"
         conda:
             "../envs/segloop.yaml"
+        resources:
+            mem_mb=growing(8000),
+            runtime=growing(60),
         params:
             pool=section("pool"),
             data_root=CONFIG.data_root,

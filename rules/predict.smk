@@ -21,8 +21,8 @@ rule predict_shard:
     threads: CONFIG.prediction.threads
     resources:
         gpu=gpus(),
-        mem_mb=16000 if gpus() else 4000,
-        runtime=4 * 60,
+        mem_mb=growing(detector_memory()),
+        runtime=growing(4 * 60),
     params:
         prediction=section("prediction"),
         device=CONFIG.device,
@@ -48,8 +48,8 @@ rule index_predictions:
     conda:
         "../envs/segloop.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         index=section("index"),
         duplicates=section("duplicates"),

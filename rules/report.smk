@@ -8,11 +8,6 @@ RUN_FIGURES = [
     "results/figures/ap.svg",
     "results/figures/questions.svg",
 ]
-ITERATION_FIGURES = [
-    "results/iter_{iteration}/figures/neighbours.png",
-    "results/iter_{iteration}/figures/accepted.png",
-    "results/iter_{iteration}/figures/separability.svg",
-]
 
 
 rule tabulate_run:
@@ -103,6 +98,9 @@ rule plot_neighbours:
         "benchmarks/plot_neighbours/{iteration}.tsv"
     conda:
         "../envs/segloop.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         report=section("report"),
         seed=CONFIG.seed,
@@ -146,6 +144,9 @@ rule plot_galleries:
         "benchmarks/plot_galleries/{iteration}.tsv"
     conda:
         "../envs/segloop.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         report=section("report"),
         seed=CONFIG.seed,

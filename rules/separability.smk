@@ -24,8 +24,8 @@ rule measure_separability:
         "../envs/segloop.yaml"
     threads: CONFIG.clustering.threads
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         t_iou=CONFIG.annotation.t_iou,
         matching=CONFIG.annotation.matching,

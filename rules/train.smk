@@ -4,6 +4,15 @@
 # Gives: results/iter_{iteration}/{model,evaluation.json}; the same below results/control and results/upper_bound.
 
 
+if not training_processes():
+
+    # They submit a job of their own and follow it (training.launcher: submitit).
+    localrules:
+        train_detector,
+        train_control,
+        train_upper_bound,
+
+
 rule train_detector:
     """Train the detector of one iteration, going on from the previous weights or from scratch."""
     input:
@@ -17,16 +26,16 @@ rule train_detector:
         "benchmarks/train_detector/{iteration}.tsv"
     conda:
         "../envs/segloop.yaml"
-    threads: CONFIG.training.threads
+    threads: max(1, CONFIG.training.threads * training_processes())
     resources:
-        gpu=gpus(),
-        mem_mb=16000 if gpus() else 4000,
-        runtime=24 * 60,
+        gpu=gpus() * training_processes(),
+        mem_mb=growing(detector_memory() * max(1, training_processes())),
+        runtime=24 * 60,  # no more with a further attempt, which goes on from the last checkpoint
     params:
         iteration=iteration_of,
         checkpoints="checkpoints/iter_{iteration}",
         detector=section("detector"),
-        training=section("training"),
+        training=training(),
         fingerprint=weights_fingerprint,
         seed=CONFIG.seed,
         device=CONFIG.device,
@@ -52,8 +61,8 @@ rule evaluate_detector:
     threads: CONFIG.prediction.threads
     resources:
         gpu=gpus(),
-        mem_mb=16000 if gpus() else 4000,
-        runtime=4 * 60,
+        mem_mb=growing(detector_memory()),
+        runtime=growing(4 * 60),
     params:
         prediction=section("prediction"),
         device=CONFIG.device,
@@ -79,7 +88,7 @@ if CONFIG.loop.control:
             iteration=iteration_of,
             checkpoints="checkpoints/control/iter_{iteration}",
             detector=section("detector"),
-            training=section("training"),
+            training=training(),
             fingerprint=weights_fingerprint,
             seed=CONFIG.seed,
             device=CONFIG.device,
@@ -114,6 +123,9 @@ if CONFIG.loop.upper_bound:
             "benchmarks/merge_upper_bound.tsv"
         conda:
             "../envs/segloop.yaml"
+        resources:
+            mem_mb=growing(8000),
+            runtime=growing(60),
         script:
             "../scripts/merge_upper_bound.py"
 

@@ -6,6 +6,7 @@ from typing import Any
 from segloop.annotation.driver import annotate_oracle
 from segloop.config import AnnotationConfig
 from segloop.jobs import job
+from segloop.workers import workplace
 
 
 def main(snakemake: Any) -> None:
@@ -19,6 +20,7 @@ def main(snakemake: Any) -> None:
             config=AnnotationConfig.model_validate(snakemake.params.annotation),
             iteration=snakemake.params.iteration,
             seed=snakemake.params.seed,
+            where=workplace(snakemake),
         )
 
 

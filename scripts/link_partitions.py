@@ -6,6 +6,7 @@ from typing import Any
 from segloop.clustering.linkage import link_partitions
 from segloop.config import ClusteringConfig
 from segloop.jobs import job
+from segloop.workers import workplace
 
 
 def main(snakemake: Any) -> None:
@@ -15,6 +16,7 @@ def main(snakemake: Any) -> None:
             batch=int(snakemake.wildcards.batch),
             output=Path(snakemake.output.links),
             config=ClusteringConfig.model_validate(snakemake.params.clustering),
+            where=workplace(snakemake),
         )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from segloop.annotation.oracle import match_truth
 from segloop.jobs import job
+from segloop.workers import workplace
 
 
 def main(snakemake: Any) -> None:
@@ -16,6 +17,7 @@ def main(snakemake: Any) -> None:
             output=Path(snakemake.output.truth_match),
             t_iou=snakemake.params.t_iou,
             workers=snakemake.params.workers,
+            where=workplace(snakemake),
         )
 
 

@@ -3,14 +3,18 @@
 from pathlib import Path
 from typing import Any
 
-from segloop.config import DetectorConfig, TrainingConfig
-from segloop.detection.training import train_detector
+from segloop.config import DetectorConfig, TrainingConfig, load
+from segloop.detection.launching import launch_training
 from segloop.jobs import job, optional
 
 
 def main(snakemake: Any) -> None:
     with job(snakemake):
-        train_detector(
+        launch_training(
+            # Where it runs is no parameter: another partition must not train models again.
+            settings=load(snakemake.config).training,
+            name="_".join([snakemake.rule, *snakemake.wildcards]),
+            folder=Path(snakemake.log[0]).with_suffix(""),
             training_set=Path(snakemake.input.training_set),
             previous_model=optional(snakemake.input.previous_model),
             output=Path(snakemake.output.model),

@@ -29,8 +29,23 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--configfile", required=True, type=Path, help="configuration, such as config/demo.yaml")
     run.add_argument("--directory", required=True, type=Path, help="run directory; made when missing")
     run.add_argument("--report", action="store_true", help="build report.html in the run directory at the end")
-    run.add_argument("snakemake", nargs="*", help="further arguments for Snakemake, after `--`")
+    run.add_argument(
+        "--left-over",
+        choices=("wait", "cancel", "refuse"),
+        default="wait",
+        help="SLURM jobs of an earlier run that was killed: wait for their end, cancel them, or refuse to start",
+    )
+    run.add_argument("--every", type=float, default=60.0, help="seconds between lines of progress; 0: none")
+    run.add_argument("snakemake", nargs="*", help="a target, and after `--` further arguments for Snakemake")
     run.set_defaults(command=_run)
+
+    status = commands.add_parser("status", help="tell from its files how far a run is and what takes its space")
+    status.add_argument("--directory", required=True, type=Path, help="run directory")
+    status.set_defaults(command=_status)
+
+    cancel = commands.add_parser("cancel", help="end the SLURM jobs that a killed run left behind")
+    cancel.add_argument("--directory", required=True, type=Path, help="run directory")
+    cancel.set_defaults(command=_cancel)
 
     compare = commands.add_parser("compare", help="compare two runs file by file")
     compare.add_argument("--exact", action="store_true", required=True, help="every result must be the same")
@@ -40,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from segloop.runs import run_workflow
+    from segloop.running import run_workflow
 
     return run_workflow(
         profile=options.profile,
@@ -48,7 +63,28 @@ def _run(options: argparse.Namespace) -> int:
         directory=options.directory,
         arguments=options.snakemake,
         report=options.report,
+        left_over_jobs=options.left_over,
+        every=options.every,
     )
+
+
+def _status(options: argparse.Namespace) -> int:
+    from segloop.progress import RunFiles, line_of, table_of, worker_of
+    from segloop.runs import CLAIM
+
+    run = RunFiles(options.directory)
+    print(f"{options.directory}: {line_of(run.progress())}")
+    print(worker_of(options.directory / CLAIM), flush=True)
+    print("\n" + table_of(run), end="")
+    return 0
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    from segloop.running import cancel_run
+
+    count = cancel_run(options.directory)
+    print(f"{count} jobs ended" if count else f"no jobs were left in {options.directory}")
+    return 0
 
 
 def _compare(options: argparse.Namespace) -> int:

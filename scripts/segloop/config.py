@@ -6,7 +6,7 @@ Every model refuses unknown keys; `load` turns that refusal into a message that 
 import difflib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 import yaml
@@ -102,8 +102,48 @@ class DetectorConfig(Section):
     """Box IoU above which the lower-scored of two predictions of one category is dropped."""
 
 
+class TrainingClusterConfig(Section):
+    """The job that `training.launcher: submitit` submits: where it runs, and facts of the site."""
+
+    kind: Literal["slurm", "local", "debug"] = "slurm"
+    """`slurm` submits to the cluster, `local` starts the processes on this machine, `debug` trains in the process that
+    would submit."""
+    nodes: Positive = 1
+    """Nodes of the job."""
+    tasks_per_node: Positive = 1
+    """Processes on each node, one a GPU; together they take one batch of `batch_size` images a step."""
+    gpus_per_node: Natural | None = None
+    """GPUs of each node; null: one a process, none with `device: cpu`."""
+    memory_mb: Annotated[int, Field(ge=500)] = 16_000
+    """Megabytes of memory of each node."""
+    timeout_minutes: Annotated[int, Field(ge=5)] = 24 * 60
+    """Time limit of the job; a training that takes longer is put back into the queue and goes on."""
+    signal_delay: Annotated[int, Field(ge=10)] = 120
+    """Seconds before the time limit at which it writes a checkpoint and is put back."""
+    requeues: Natural = 20
+    """At most this many times after the time limit; preemption is not counted."""
+    partition: str | None = None
+    """Site fact: the partition; null: the cluster's default."""
+    account: str | None = None
+    """Site fact: who pays; null: the user's default."""
+    qos: str | None = None
+    """Site fact: the quality of service; null: the default."""
+    extra: dict[str, str | int | bool] = {}
+    """Site fact: further options of sbatch, such as `{constraint: a100}`."""
+    setup: list[str] = []
+    """Site fact: shell commands before the training, such as `module load cuda` or `export NCCL_SOCKET_IFNAME=ib0`."""
+
+    @property
+    def tasks(self) -> int:
+        """Processes that train together."""
+        return self.nodes * self.tasks_per_node
+
+
 class TrainingConfig(Section):
     """How the detector learns. Steps, not epochs, so that runs with more data cost the same."""
+
+    WHERE: ClassVar[set[str]] = {"checkpoint_steps", "launcher", "cluster"}
+    """Keys that say nothing about what is learned."""
 
     steps: Positive = 90_000
     """Optimiser steps of iteration 0."""
@@ -112,7 +152,7 @@ class TrainingConfig(Section):
     initialise: Literal["previous", "scratch"] = "previous"
     """Later iterations go on from the previous weights, or start again like iteration 0."""
     batch_size: Positive = 2
-    """Images a step."""
+    """Images a step; several processes share them out."""
     optimiser: Literal["sgd", "adamw"] = "sgd"
     """`sgd` with momentum 0.9 is Mask R-CNN's own; `adamw` suits small networks from random weights."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.0025
@@ -140,7 +180,12 @@ class TrainingConfig(Section):
     checkpoint_steps: Positive = 1000
     """A checkpoint is written after this many steps; a killed job goes on from the last one."""
     threads: Positive = 2
-    """Threads of numerical code. Another number may change the last bits of the result."""
+    """Threads of numerical code in one process. Another number may change the last bits of the result."""
+    launcher: Literal["inline", "submitit"] = "inline"
+    """`inline` trains in the rule's own job. `submitit` submits a job of its own, of several GPUs or nodes, that goes
+    on after preemption and time limits."""
+    cluster: TrainingClusterConfig = TrainingClusterConfig()
+    """`submitit`: the job."""
 
 
 class PredictionConfig(Section):
@@ -245,6 +290,31 @@ class AnnotationConfig(Section):
     """The simulated annotator."""
 
 
+class DaskConfig(Section):
+    """Where the worker processes of `clustering.workers` and `annotation.workers` run, if there are several."""
+
+    cluster: Literal["local", "slurm"] = "local"
+    """`local`: inside the rule's own job. `slurm`: each worker is a SLURM job, with `memory_mb` and the threads of its
+    step."""
+    memory_mb: Annotated[int, Field(ge=500)] = 9_000
+    """`slurm`: megabytes of memory of a worker; more than `clustering.memory_mb`, which one partition may take."""
+    walltime_minutes: Annotated[int, Field(ge=5)] = 240
+    """`slurm`: time limit of a worker; work that it could not end is done again by another one."""
+    timeout_seconds: Positive = 900
+    """`slurm`: the step fails after waiting so long without any worker."""
+    partition: str | None = None
+    """`slurm`, site fact: the partition; null: the cluster's default."""
+    account: str | None = None
+    """`slurm`, site fact: who pays; null: the user's default."""
+    interface: str | None = None
+    """`slurm`, site fact: the network that workers are reached by, such as `ib0` or `eth0`; null: the address of the
+    node's name."""
+    extra: dict[str, str | int | bool] = {}
+    """`slurm`, site fact: further options of sbatch, such as `{qos: short}`."""
+    setup: list[str] = []
+    """`slurm`, site fact: shell commands before a worker starts, such as `module load gcc`."""
+
+
 class LoopConfig(Section):
     """How often, until when, and beside what comparison."""
 
@@ -256,6 +326,18 @@ class LoopConfig(Section):
     """Also train the same further steps on the seed set alone."""
     upper_bound: bool = False
     """Also train on the seed set and the whole truth of the pool (the thesis: AP 19.90)."""
+
+
+class RetentionConfig(Section):
+    """What older iterations keep; what is not kept is dropped for good once an iteration and its figures are done."""
+
+    embeddings: Literal["all"] | Natural = "all"
+    """Embeddings are kept of `all` iterations, or of this many of the newest (0: only while they are needed). They are
+    the largest part of a run: 2 bytes times `detector.embedding_dim` a prediction, and as much again while it is
+    clustered. The same iteration cannot be clustered anew without them."""
+    low_scores: Literal["all"] | Natural = "all"
+    """Masks of predictions at or below `index.score` are kept of `all` iterations, or of this many of the newest. Only
+    the training set of their own iteration needs them."""
 
 
 class ReportConfig(Section):
@@ -303,10 +385,20 @@ class Config(Section):
     """The tree."""
     annotation: AnnotationConfig = AnnotationConfig()
     """Questions, answers and verdicts."""
+    dask: DaskConfig = DaskConfig()
+    """Worker processes."""
     loop: LoopConfig = LoopConfig()
     """Iterations."""
+    retention: RetentionConfig = RetentionConfig()
+    """Disk space."""
     report: ReportConfig = ReportConfig()
     """Pictures."""
+
+    @property
+    def submits_jobs(self) -> bool:
+        """Whether steps submit SLURM jobs of their own, wherever Snakemake runs them."""
+        training = self.training.launcher == "submitit" and self.training.cluster.kind == "slurm"
+        return training or self.dask.cluster == "slurm"
 
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> "Config":
@@ -328,10 +420,45 @@ class Config(Section):
                 f"prediction.store_score ({self.prediction.store_score}) is above index.score ({self.index.score}): "
                 "predictions between them would be lost; lower store_score"
             )
+        if problem := _training_job_problem(self.training):
+            raise ValueError(problem)
+        if self.dask.cluster == "slurm" and self.clustering.workers > 1:
+            needed = self.clustering.memory_mb + _WORKER_MB
+            if self.dask.memory_mb < needed:
+                raise ValueError(
+                    f"dask.memory_mb is {self.dask.memory_mb}: a worker that links partitions of clustering.memory_mb "
+                    f"({self.clustering.memory_mb}) takes up to {needed} MB; raise it, or lower clustering.memory_mb"
+                )
         low, high = self.training.scale_jitter
         if not 0 < low <= high:
             raise ValueError(f"training.scale_jitter is [{low}, {high}]: the lower end comes first and is above 0")
         return self
+
+
+_WORKER_MB = 500
+"""What a Dask worker takes beside its work."""
+
+
+def _training_job_problem(training: TrainingConfig) -> str | None:
+    """Return what of `training.cluster` does not fit together, if submitit is to launch it."""
+    cluster = training.cluster
+    if training.launcher != "submitit":
+        return None
+    if training.batch_size % cluster.tasks:
+        return (
+            f"training.batch_size ({training.batch_size}) must be a multiple of the {cluster.tasks} processes of "
+            "training.cluster (nodes * tasks_per_node), which share the batch; change one of them"
+        )
+    if cluster.kind == "local" and cluster.nodes > 1:
+        return "training.cluster.kind: local is this machine alone; set nodes: 1"
+    if cluster.kind == "debug" and cluster.tasks > 1:
+        return "training.cluster.kind: debug is one process; set nodes: 1 and tasks_per_node: 1"
+    if cluster.signal_delay * 2 > cluster.timeout_minutes * 60:
+        return (
+            f"training.cluster.signal_delay is {cluster.signal_delay} s: more than half of timeout_minutes "
+            f"({cluster.timeout_minutes}); a job would end before it has done anything"
+        )
+    return None
 
 
 def load(values: dict[str, Any]) -> Config:

@@ -4,6 +4,7 @@ Everything is written under a temporary name beside its destination and renamed 
 leaves nothing that could be taken for a result (contract 2 of the architecture).
 """
 
+import fcntl
 import glob
 import hashlib
 import json
@@ -88,6 +89,16 @@ def remove_leftovers(path: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def file_lock(path: str | Path, *, exclusive: bool) -> Iterator[None]:
+    """Hold a lock of the operating system on a file: shared with others, or alone; it ends with the process."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        yield
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -36,7 +36,7 @@ def job(snakemake: Any) -> Iterator[None]:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    _end_with_snakemake()
+    end_with_snakemake()
     try:
         yield
     except SegloopError as error:
@@ -51,7 +51,7 @@ def job(snakemake: Any) -> Iterator[None]:
         handler.close()
 
 
-def _end_with_snakemake(seconds: float = 1.0) -> None:
+def end_with_snakemake(seconds: float = 1.0) -> None:
     """End this process soon after the Snakemake process that started it was killed.
 
     Without this a job outlives a killed Snakemake, and the rerun starts a second copy beside it.

@@ -1,15 +1,12 @@
-"""The run directory: who works in it, how a run is started, and what is recorded beside its results."""
+"""The run directory: who works in it, and what is recorded beside its results."""
 
 import fcntl
 import logging
 import os
 import platform
 import shutil
-import signal
 import subprocess
-import sys
 import time
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,12 +14,16 @@ from typing import Any
 import yaml
 
 from segloop import __version__
-from segloop.config import AnnotationConfig, Config, load_file
+from segloop.config import AnnotationConfig, Config
 from segloop.errors import SegloopError
-from segloop.files import atomic_file, read_json, write_json
-from segloop.reporting.terminal import text_table
+from segloop.files import atomic_file, write_json
 
 logger = logging.getLogger("segloop")
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CLAIM = Path(".snakemake") / "segloop.claim"
+START = Path(".snakemake") / "segloop.start.json"
+"""What was started last in a run directory; `segloop status` reads it."""
 
 
 class RunClaim:
@@ -40,12 +41,12 @@ class RunClaim:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        folder = directory / ".snakemake"
-        folder.mkdir(exist_ok=True)
-        self._file = (folder / "segloop.claim").open("a+", encoding="utf-8")
+        claim = directory / CLAIM
+        claim.parent.mkdir(exist_ok=True)
+        self._file = claim.open("a+", encoding="utf-8")
         self.held = self._try()
         if self.held:
-            _clear_stale_locks(folder / "locks")
+            _clear_stale_locks(claim.parent / "locks")
 
     def wait(self, seconds: float = 30.0) -> None:
         """Hold the claim before work begins; a dry run holds it for some seconds only.
@@ -83,6 +84,19 @@ class RunClaim:
         return True
 
 
+def claimed(directory: Path) -> bool:
+    """Tell whether a Snakemake works in a run directory, on this machine or any that shares the file system's locks."""
+    path = directory / CLAIM
+    if not path.exists():
+        return False
+    with path.open(encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def _clear_stale_locks(locks: Path) -> None:
     stale = sorted(locks.glob("*.lock"))
     for lock in stale:
@@ -100,58 +114,10 @@ def asking(iteration: int, directory: Path, annotation: AnnotationConfig) -> str
     )
 
 
-def run_workflow(*, profile: str, configfile: Path, directory: Path, arguments: Sequence[str], report: bool) -> int:
-    """Check the configuration, run Snakemake on it, and print the table of the run.
-
-    Parameters
-    ----------
-    profile, configfile, directory
-        As Snakemake takes them; the directory is made when it is missing.
-    arguments
-        Further arguments for Snakemake, such as a target or `-n`.
-    report
-        Build `report.html` in the run directory when the run ended well.
-
-    Returns
-    -------
-    Snakemake's exit status.
-
-    Raises
-    ------
-    SegloopError
-        If the configuration is not valid.
-    """
-    load_file(configfile)
-    directory.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(_repository() / "Snakefile")]
-    command += ["--profile", profile, "--configfile", str(configfile), "--directory", str(directory)]
-    status = _call([*command, *arguments])
-    summary = directory / "results" / "summary.json"
-    if status or not summary.exists() or {"-n", "--dry-run", "--dryrun"} & set(arguments):
-        return status
-    page = directory / "report.html"
-    if report and (not page.exists() or page.stat().st_mtime < summary.stat().st_mtime):
-        status = _call([*command, "--report", str(page.absolute())])
-    print("\n" + text_table(read_json(summary)))
-    print(f"results: {summary}" + (f"\nreport:  {page}" if page.exists() else ""))
-    return status
-
-
-def _repository() -> Path:
-    return Path(__file__).resolve().parents[2]
-
-
-def _call(command: Sequence[str]) -> int:
-    # Snakemake waits for its jobs on SIGTERM but stops them on SIGINT: an orderly stop is what a terminating
-    # shell or batch system means.
-    with subprocess.Popen(command) as process:
-        previous = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            return process.wait()
-        finally:
-            signal.signal(signal.SIGTERM, previous)
+def record_start(directory: Path, config: Config, slurm: bool) -> None:
+    """Write down when a run was started or gone on with, its configuration, and whether it sends jobs to SLURM."""
+    record = {"schema_version": 1, "time": time.time(), "slurm": slurm, "config": config.model_dump(mode="json")}
+    write_json(directory / START, record)
 
 
 def record_run(*, config: Config, output: Path, configuration: Path, lock: Path) -> None:
@@ -194,7 +160,7 @@ def _git_revision() -> dict[str, Any] | None:
         return None
 
     def ask(*words: str) -> str | None:
-        answer = subprocess.run([git, "-C", str(_repository()), *words], capture_output=True, text=True, check=False)
+        answer = subprocess.run([git, "-C", str(REPOSITORY), *words], capture_output=True, text=True, check=False)
         return answer.stdout.strip() if answer.returncode == 0 else None
 
     revision = ask("rev-parse", "HEAD")

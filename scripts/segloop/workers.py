@@ -1,15 +1,32 @@
 """Worker processes by Dask for work that falls into independent pieces; one worker means no process at all."""
 
+import contextlib
+import json
 import logging
 import os
+import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+from segloop import slurm
+from segloop.config import DaskConfig, load
+from segloop.errors import SegloopError
+
+logger = logging.getLogger("segloop")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_LOOK_S = 5.0
+"""Seconds between two looks at workers that are SLURM jobs."""
+_LEAVE_S = 60
+"""So long before its time limit a worker hands its results over and ends."""
 
 
 class OrderedMap(Protocol):
@@ -19,18 +36,59 @@ class OrderedMap(Protocol):
         """Return function(item) for every item, in the order of the items."""
 
 
+@dataclass(frozen=True)
+class Workplace:
+    """Where worker processes run.
+
+    Attributes
+    ----------
+    config
+        The section `dask` of the configuration.
+    name
+        What the workers are for: the names of their SLURM jobs.
+    folder
+        For their scratch, and the logs of SLURM jobs, which all nodes must see; None: a temporary folder.
+    """
+
+    config: DaskConfig = field(default_factory=DaskConfig)
+    name: str = "segloop"
+    folder: Path | None = None
+
+    @property
+    def worker_bytes(self) -> int:
+        """Memory of a worker that is a SLURM job."""
+        return self.config.memory_mb * 1_000_000
+
+
+HERE: Final = Workplace()
+"""On this machine."""
+
+
+def workplace(snakemake: Any) -> Workplace:
+    """Return where the workers of a rule run: as configured, with their files beside the rule's log."""
+    name = "_".join([snakemake.rule, *snakemake.wildcards])
+    return Workplace(load(snakemake.config).dask, name, Path(snakemake.log[0]).with_suffix("").absolute())
+
+
 @contextmanager
-def worker_map(workers: int, threads: int = 1) -> Iterator[OrderedMap]:
-    """Yield a map over worker processes on this machine; they are gone when the block ends, however it ends.
+def worker_map(workers: int, threads: int = 1, where: Workplace = HERE) -> Iterator[OrderedMap]:
+    """Yield a map over worker processes; they are gone when the block ends, however it ends.
 
     Results come in the order of the items, so that they don't depend on the number of workers.
 
     Parameters
     ----------
     workers
-        Number of processes; 1 computes in this process.
+        Number of processes; 1 computes in this process. Of SLURM jobs, work begins when the first has started.
     threads
         Threads of numerical code in each worker process.
+    where
+        On this machine, or as SLURM jobs.
+
+    Raises
+    ------
+    SegloopError
+        If SLURM refuses the workers, none has started in `dask.timeout_seconds`, or all are lost for so long.
 
     Notes
     -----
@@ -42,28 +100,25 @@ def worker_map(workers: int, threads: int = 1) -> Iterator[OrderedMap]:
         return
     # Imported when needed: most jobs save the half second that it takes.
     import dask
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     with (
-        tempfile.TemporaryDirectory(prefix="segloop-dask-") as scratch,
+        _scratch(where.folder) as scratch,
         dask.config.set(_SETTINGS),
         _environment(threads),
         _hidden_main_module(),
-        LocalCluster(  # type: ignore[no-untyped-call]
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            local_directory=scratch,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
+        _cluster(workers, threads, where, scratch) as cluster,
         Client(cluster) as client,  # type: ignore[no-untyped-call]
     ):
+        crew = _Crew(client, cluster, workers, where) if where.config.cluster == "slurm" else None
+        if crew:
+            crew.wait_for_first()
 
         def spread(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
             # Impure: equal items are computed as often as they are given, and none has to be hashed.
             futures = client.map(function, list(items), pure=False)
+            if crew:
+                crew.wait_for(futures)
             return list(client.gather(futures))
 
         yield spread
@@ -73,6 +128,38 @@ def _here(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Res
     return [function(item) for item in items]
 
 
+@contextmanager
+def _scratch(folder: Path | None) -> Iterator[str]:
+    """Yield a new folder for files of the workers; it is gone after the block."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix="segloop-dask-", dir=folder) as scratch:
+            yield scratch
+    finally:
+        if folder is not None:
+            with contextlib.suppress(OSError):  # logs stay
+                folder.rmdir()
+
+
+def _cluster(workers: int, threads: int, where: Workplace, scratch: str) -> Any:
+    """Return the workers as a context."""
+    if where.config.cluster == "slurm":
+        return _slurm_cluster(workers, threads, where, scratch)
+    from distributed import LocalCluster
+
+    return LocalCluster(  # type: ignore[no-untyped-call]
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        local_directory=scratch,
+        silence_logs=logging.CRITICAL,
+    )
+
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _SETTINGS = {
     # Memory is what the job was given: never paused, spilled or killed by a guess of the machine's share.
     "distributed.worker.memory.target": False,
@@ -88,9 +175,8 @@ _SETTINGS = {
 @contextmanager
 def _environment(threads: int) -> Iterator[None]:
     """Set the number of threads for processes that start inside the block; numerical libraries read it once."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, str(threads)))
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
     try:
         yield
     finally:
@@ -114,3 +200,140 @@ def _hidden_main_module() -> Iterator[None]:
         yield
     finally:
         main.update(hidden)
+
+
+# --- workers that are SLURM jobs --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _slurm_cluster(workers: int, threads: int, where: Workplace, scratch: str) -> Iterator[Any]:
+    """Yield workers that are SLURM jobs; they are cancelled after the block."""
+    from dask_jobqueue.slurm import SLURMCluster
+
+    with slurm.outside_of_jobs():
+        try:
+            cluster: Any = SLURMCluster(**_parameters(threads, where, scratch))
+        except RuntimeError as error:
+            raise SegloopError(f"Dask cannot start on this machine: {error}. Check dask.interface.") from None
+        with cluster:
+            if reason := slurm.refusal(cluster.job_script()):
+                raise SegloopError(f"SLURM refuses the Dask workers: {reason}. Check {_keys(reason.lower())}.")
+            cluster.scale(workers)
+            yield cluster
+
+
+def _parameters(threads: int, where: Workplace, scratch: str) -> dict[str, Any]:
+    """Return the parameters of the workers' jobs, as dask-jobqueue takes them."""
+    config = where.config
+    return {
+        # One task of Dask at a time; the cores are for the numerical code in it.
+        "cores": 1,
+        "processes": 1,
+        "job_cpu": threads,
+        "memory": f"{config.memory_mb}MiB",
+        "job_mem": f"{config.memory_mb}M",
+        "walltime": f"{config.walltime_minutes // 60:02}:{config.walltime_minutes % 60:02}:00",
+        "queue": config.partition,
+        "account": config.account,
+        "interface": config.interface,
+        "job_name": f"dask-{where.name}",
+        "job_extra_directives": [f"--comment=rule_{where.name}_worker", *_directives(config.extra)],
+        "job_script_prologue": [*config.setup, *(f"export {line}" for line in _exports(threads))],
+        # Instead of the job's shell, whose end would hide a worker that does not end from SLURM.
+        "python": f"exec {shlex.quote(sys.executable)}",
+        "worker_extra_args": ["--no-dashboard", "--lifetime", f"{config.walltime_minutes * 60 - _LEAVE_S}s"],
+        "nanny": False,
+        "local_directory": shlex.quote(scratch),
+        "log_directory": str(where.folder or scratch),
+        "scheduler_options": {"dashboard_address": ":0"},
+        "silence_logs": logging.CRITICAL,
+    }
+
+
+def _directives(extra: dict[str, str | int | bool]) -> list[str]:
+    return [f"--{name}" if value is True else f"--{name}={value}" for name, value in extra.items()]
+
+
+def _exports(threads: int) -> list[str]:
+    """Return the variables that a worker's process needs, as a shell takes them; it may inherit none from here."""
+    settings = {f"DASK_{name.upper().replace('.', '__')}": value for name, value in _SETTINGS.items()}
+    variables = {
+        "PYTHONPATH": f"{Path(__file__).parents[1]}:{os.environ.get('PYTHONPATH', '')}".rstrip(":"),
+        **{name: str(threads) for name in _THREAD_VARIABLES},
+        **{name: json.dumps(value) for name, value in settings.items()},
+    }
+    return [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
+
+
+_KEYS: Final = {
+    "partition": "partition",
+    "account": "account",
+    "qos": "extra",
+    "nodes": "extra",
+    "feature": "extra",
+    "time limit": "walltime_minutes",
+    "node configuration": "memory_mb",
+}
+"""What SLURM objects to, and the key of `dask` to change."""
+
+
+def _keys(causes: str | Sequence[str]) -> str:
+    found = [f"dask.{key}" for cause, key in _KEYS.items() if cause in causes]
+    return ", ".join(found) or "the section dask of the configuration"
+
+
+@dataclass
+class _Crew:
+    """Workers that are SLURM jobs, and come and go as SLURM likes."""
+
+    client: Any
+    cluster: Any
+    workers: int
+    where: Workplace
+
+    def wait_for_first(self) -> None:
+        """Return when a worker has started."""
+        end = time.monotonic() + self.where.config.timeout_seconds
+        while not self._there():
+            jobs = self._jobs()
+            for job in jobs:
+                if job.waits and (causes := slurm.never_starts(job.reason)):
+                    raise SegloopError(f"the Dask workers can never start ({job.reason}). Check {_keys(causes)}.")
+            if (jobs and all(job.ended for job in jobs)) or time.monotonic() > end:
+                raise SegloopError(self._why(f"none of {self.workers} Dask workers has come", jobs))
+            time.sleep(1.0)
+        logger.info("the first of %d Dask workers has started", self.workers)
+
+    def wait_for(self, futures: Sequence[Any]) -> None:
+        """Return when all is done or something has failed; workers whose time is over are replaced."""
+        from distributed import wait
+
+        alone_since: float | None = None
+        while futures and not any(future.status == "error" for future in futures):
+            try:
+                wait(futures, timeout=_LOOK_S)  # type: ignore[no-untyped-call]
+                return
+            except TimeoutError:
+                now = time.monotonic()
+            alone_since = None if self._there() else alone_since or now
+            if alone_since and now - alone_since > self.where.config.timeout_seconds:
+                raise SegloopError(self._why("all Dask workers are gone, and no other has come", self._jobs()))
+            self.cluster.scale(self.workers)
+
+    def _there(self) -> int:
+        return len(self.client.scheduler_info(n_workers=-1)["workers"])
+
+    def _jobs(self) -> list[slurm.QueuedJob]:
+        ids = [job.job_id for job in self.cluster.workers.values() if job.job_id]
+        try:
+            return slurm.queue(ids) if ids else []
+        except slurm.Unreachable:
+            return []
+
+    def _why(self, what: str, jobs: Sequence[slurm.QueuedJob]) -> str:
+        states = ", ".join(sorted({f"{job.state} ({job.reason})" for job in jobs})) or "unknown to SLURM"
+        return (
+            f"{what} within {self.where.config.timeout_seconds} s; their jobs are {states}, their logs in "
+            f"{self.where.folder}. Raise dask.timeout_seconds, check dask.partition, memory_mb and interface, or set "
+            "dask.cluster: local."
+        )

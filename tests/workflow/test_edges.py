@@ -10,7 +10,7 @@ import yaml
 
 from segloop.files import read_json
 
-from .conftest import Loop, same_results
+from ..loops import Loop, same_results
 
 pytestmark = pytest.mark.workflow
 

@@ -3,37 +3,13 @@
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from .conftest import Loop, same_results
+from ..loops import Loop, processes, same_results, wait_for
 
 pytestmark = pytest.mark.workflow
-
-
-def _wait_for(found: Callable[[], bool], seconds: float = 180) -> None:
-    end = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < end, "the moment to kill at never came"
-        time.sleep(0.01)
-
-
-def _jobs_in(directory: Path, script: str) -> list[int]:
-    """Return the processes that run an entry script with this run directory as working directory."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            here = (entry / "cwd").resolve() == directory.resolve()
-            command = (entry / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if here and f"{script}.py".encode() in command:
-            found.append(int(entry.name))
-    return found
 
 
 def _kill(process: int) -> None:
@@ -52,7 +28,7 @@ def test_snakemake_killed_in_the_middle_of_training(undisturbed: Loop, tmp_path:
     loop = _before_iteration(undisturbed, tmp_path / "run", 2)
     checkpoint = loop.directory / "checkpoints" / "iter_2"
     process = loop.start()
-    _wait_for(lambda: checkpoint.exists() and any(checkpoint.iterdir()))
+    wait_for(lambda: checkpoint.exists() and any(checkpoint.iterdir()))
     _kill(process.pid)
     process.communicate()
     assert not (loop.directory / "results/iter_2/model").exists()
@@ -74,9 +50,9 @@ def test_a_job_killed_by_surprise(undisturbed: Loop, tmp_path: Path, step: str) 
     }[step]
     loop.remove(output)
     process = loop.start(output)
-    _wait_for(lambda: bool(_jobs_in(loop.directory, step)))
+    wait_for(lambda: bool(processes(loop.directory, step)))
     time.sleep(1.0)
-    for job in _jobs_in(loop.directory, step):
+    for job in processes(loop.directory, step):
         _kill(job)
     process.communicate(timeout=180)
     loop.run(output)
@@ -99,7 +75,7 @@ def test_everything_killed_at_once(undisturbed: Loop, tmp_path: Path, seconds: f
 def test_a_second_snakemake_in_the_same_directory_is_refused(undisturbed: Loop, tmp_path: Path) -> None:
     loop = _before_iteration(undisturbed, tmp_path / "run", 2)
     with loop.start() as first:
-        _wait_for(lambda: bool(_jobs_in(loop.directory, "train_detector")))
+        wait_for(lambda: bool(processes(loop.directory, "train_detector")))
         output = loop.run(status=1)
         assert "Directory cannot be locked" in output
         first.communicate(timeout=180)

@@ -15,7 +15,7 @@ from segloop.ids import unpack_prediction_ids
 from segloop.store.predictions import PredictionShard
 from segloop.store.tree import read_tree, validate
 
-from .conftest import Loop, same_results
+from ..loops import Loop, same_results
 
 pytestmark = pytest.mark.workflow
 

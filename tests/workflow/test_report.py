@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from .conftest import Loop
+from ..loops import Loop
 
 pytestmark = [pytest.mark.workflow, pytest.mark.browser]
 

@@ -33,7 +33,7 @@ from segloop.files import fingerprint
 from segloop.randomness import seed_of
 from segloop.store.index import Index, read_index
 from segloop.store.tree import read_tree
-from segloop.workers import worker_map
+from segloop.workers import HERE, Workplace, worker_map
 
 logger = logging.getLogger("segloop.annotation")
 
@@ -114,6 +114,7 @@ def annotate_oracle(
     config: AnnotationConfig,
     iteration: int,
     seed: int,
+    where: Workplace = HERE,
 ) -> None:
     """Ask the oracle until the policy is done; the same bytes for any `config.workers`.
 
@@ -125,6 +126,8 @@ def annotate_oracle(
         The Parquet files to write; verdicts hold one row for every prediction of the index.
     seed
         The run's seed; draws depend on it and on the iteration.
+    where
+        Where the workers run, if there are several.
 
     Raises
     ------
@@ -137,7 +140,7 @@ def annotate_oracle(
         policy, key = make_policy(config), policy_seed(seed, iteration)
         units = policy.units(world)
         tasks = [(files, key, part) for part in _deal(world, units, config.workers)]
-        with worker_map(config.workers) as run:
+        with worker_map(config.workers, where=where) as run:
             asked = Asked.join(run(_ask_units, tasks))
     finally:
         _load.cache_clear()

@@ -19,7 +19,7 @@ from segloop.files import read_json
 from segloop.ids import unpack_prediction_ids
 from segloop.store.index import read_index_columns
 from segloop.store.predictions import PredictionShard
-from segloop.workers import worker_map
+from segloop.workers import HERE, Workplace, worker_map
 
 MATCH_SCHEMA: Final = pa.schema(
     [
@@ -61,7 +61,16 @@ class TruthMatch:
         return len(self.prediction)
 
 
-def match_truth(*, index: Path, predictions: list[Path], truth: Path, output: Path, t_iou: float, workers: int) -> None:
+def match_truth(
+    *,
+    index: Path,
+    predictions: list[Path],
+    truth: Path,
+    output: Path,
+    t_iou: float,
+    workers: int,
+    where: Workplace = HERE,
+) -> None:
     """Match every prediction of the index with the truth.
 
     Parameters
@@ -79,6 +88,8 @@ def match_truth(*, index: Path, predictions: list[Path], truth: Path, output: Pa
         A one-to-one match needs an IoU strictly above this.
     workers
         Processes; any number gives the same bytes.
+    where
+        Where they run, if there are several.
 
     Raises
     ------
@@ -95,7 +106,7 @@ def match_truth(*, index: Path, predictions: list[Path], truth: Path, output: Pa
     ]
     # One group a worker, because each reads the whole truth.
     groups = [tasks[number::workers] for number in range(min(workers, len(tasks)))]
-    with worker_map(workers) as run:
+    with worker_map(workers, where=where) as run:
         results = run(_match_shards, groups)
     parts = [results[number % workers][number // workers] for number in range(len(tasks))]
     _write(output, ids, parts, t_iou)

@@ -22,7 +22,7 @@ from segloop.config import ClusteringConfig
 from segloop.errors import SegloopError
 from segloop.files import scratch_directory
 from segloop.store.partitions import Partitions, PartitionTree, Slabs, read_links, write_links
-from segloop.workers import worker_map
+from segloop.workers import HERE, Workplace, worker_map
 
 logger = logging.getLogger("segloop.clustering")
 
@@ -31,7 +31,9 @@ _CORE: Any = getattr(fastcluster, "linkage_wrap", None)
 _METHODS: Any = getattr(fastcluster, "mthidx", None)
 
 
-def link_partitions(*, partitions: Path, batch: int, output: Path, config: ClusteringConfig) -> None:
+def link_partitions(
+    *, partitions: Path, batch: int, output: Path, config: ClusteringConfig, where: Workplace = HERE
+) -> None:
     """Build the trees of one batch of partitions.
 
     Parameters
@@ -42,6 +44,8 @@ def link_partitions(*, partitions: Path, batch: int, output: Path, config: Clust
         Which of the `config.batches` batches, from 0; a batch finds its own partitions, and may have none.
     output
         The store to write (`links/{batch}.zarr`); the same bytes for any number of `config.workers`.
+    where
+        Where the workers run, if there are several.
 
     Raises
     ------
@@ -55,10 +59,10 @@ def link_partitions(*, partitions: Path, batch: int, output: Path, config: Clust
         write_links(output, own, link_slabs(source, own, config), source.dim, attributes)
         return
     sizes = np.diff(source.part_offset)[own]
-    _check_memory(source, sizes, config)
+    _check_memory(source, sizes, config, memory_limit() if where.config.cluster == "local" else where.worker_bytes)
     with scratch_directory(output) as scratch:
         tasks = _tasks(partitions, own, sizes, source.dim, scratch, config)
-        with worker_map(config.workers, config.threads) as spread:
+        with worker_map(config.workers, config.threads, where) as spread:
             spread(_link_task, tasks)
         trees = (tree for task in tasks for tree in read_links(task.output).trees)
         write_links(output, own, trees, source.dim, attributes)
@@ -72,7 +76,7 @@ def link_slabs(source: Slabs, own: npt.NDArray[np.int64], config: ClusteringConf
     SegloopError
         If a partition does not fit into the memory of this process; it is named.
     """
-    _check_memory(source, np.diff(source.part_offset)[own], config)
+    _check_memory(source, np.diff(source.part_offset)[own], config, memory_limit())
     yield from _trees(source, own, config)
 
 
@@ -85,14 +89,14 @@ def partitions_of_batch(source: Partitions, batch: int, config: ClusteringConfig
     return deal(np.diff(source.part_offset), source.dim, config.batches)[batch]
 
 
-def _check_memory(source: Slabs, sizes: npt.NDArray[np.int64], config: ClusteringConfig) -> None:
-    """Say what the batch takes, and refuse it where the operating system allows less."""
+def _check_memory(source: Slabs, sizes: npt.NDArray[np.int64], config: ClusteringConfig, allowed: int | None) -> None:
+    """Say what the batch takes, and refuse it where a process is allowed fewer bytes."""
     request = link_request(sizes, source.dim, config.workers)
     logger.info(
         "linking %d partitions with %d predictions in %d processes: about %.0f s of computing and %d MB",
         *(len(sizes), int(sizes.sum()), config.workers, float(np.sum(link_seconds(sizes, source.dim))), request.mem_mb),
     )
-    largest, allowed = int(sizes.max(initial=0)), memory_limit()
+    largest = int(sizes.max(initial=0))
     if allowed is not None and link_bytes(largest, source.dim) > allowed:
         raise SegloopError(
             f"The largest partition of {source.path} has {largest} predictions and needs about "

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segloop.clustering.embeddings import BLOCK, IN_MEMORY
-from segloop.config import ClusteringConfig
+from segloop.config import ClusteringConfig, DaskConfig
 from segloop.errors import SegloopError
 from segloop.store.index import read_index_attributes
 from segloop.store.partitions import Partitions
@@ -138,10 +138,16 @@ def partition_request(rows: int, dim: int, config: ClusteringConfig) -> Request:
     return _request(peak, partition_seconds(rows, dim))
 
 
-def link_request(sizes: npt.NDArray[np.int64], dim: int, workers: int) -> Request:
-    """Return what linking partitions of these sizes in one job needs; the largest may meet in all workers."""
+def link_request(sizes: npt.NDArray[np.int64], dim: int, workers: int, dask: DaskConfig | None = None) -> Request:
+    """Return what the job needs that links partitions of these sizes; the largest may meet in all workers.
+
+    Workers that are jobs of their own (`dask.cluster: slurm`) take no memory of this one, but may keep it waiting.
+    """
+    seconds = float(np.sum(link_seconds(sizes, dim))) / max(1, min(workers, len(sizes)))
+    if dask is not None and dask.cluster == "slurm" and workers > 1:
+        return _request(2 * _PROCESS_BYTES, seconds + dask.timeout_seconds)
     peak = sum(link_bytes(int(rows), dim) for rows in np.sort(sizes)[::-1][:workers])
-    return _request(_PROCESS_BYTES + peak, float(np.sum(link_seconds(sizes, dim))) / max(1, min(workers, len(sizes))))
+    return _request(_PROCESS_BYTES + peak, seconds)
 
 
 def join_request(rows: int, partitions: int, dim: int) -> Request:
@@ -161,16 +167,16 @@ def request_to_partition(index: str, config: ClusteringConfig) -> Request:
     return partition_request(rows, dim, config)
 
 
-def request_to_link(partitions: str, batch: int, config: ClusteringConfig) -> Request:
+def request_to_link(partitions: str, batch: int, config: ClusteringConfig, dask: DaskConfig | None = None) -> Request:
     """Return what a batch needs; its largest possible partitions while they do not exist."""
     if not Path(partitions).exists():
         largest = limits(config, _UNKNOWN_DIM)
         sizes = np.full(config.workers, max(largest.n_exact, largest.m_max), np.int64)
-        return link_request(sizes, _UNKNOWN_DIM, config.workers)
+        return link_request(sizes, _UNKNOWN_DIM, config.workers, dask)
     source = Partitions(partitions)
     sizes = np.diff(source.part_offset)
     own = deal(sizes, source.dim, config.batches)[batch]
-    return link_request(sizes[own], source.dim, config.workers)
+    return link_request(sizes[own], source.dim, config.workers, dask)
 
 
 def request_to_join(partitions: str, config: ClusteringConfig) -> Request:

@@ -14,6 +14,7 @@ from segloop.annotation.verdicts import DUPLICATE, UNDECIDED, read_verdicts
 from segloop.data import masks
 from segloop.data.masks import Rle
 from segloop.errors import SegloopError
+from segloop.files import file_lock
 from segloop.ids import mask_key, unpack_prediction_ids
 from segloop.store.index import Index, write_index
 from segloop.store.predictions import PredictionShard
@@ -58,15 +59,19 @@ def index_predictions(
         raise ValueError("each earlier iteration has one store a shard and one file of verdicts")
     judged = [_Judged.read(path) for path in earlier_verdicts]
     parts, models = [], set()
-    for number, path in enumerate(tqdm(predictions, desc="index", unit="shard", disable=None)):
-        shard = _open(path, iteration, number)
-        models.add((shard.model_sha256, shard.embedding_dim))
-        if len(models) > 1:
-            raise SegloopError(f"{path} was predicted by another model than the shards before it. Predict it again.")
-        before = _EarlierMasks()
-        for place, (stores, verdicts) in enumerate(zip(earlier, judged, strict=True), start=1):
-            before.add(stores[number], place, number, verdicts)
-        parts.append(_index_shard(shard, before, score, duplicates_iou))
+    # Older iterations may be losing what their retention does not keep; not while their masks are read.
+    with file_lock(lock_of(output), exclusive=False):
+        for number, path in enumerate(tqdm(predictions, desc="index", unit="shard", disable=None)):
+            shard = _open(path, iteration, number)
+            models.add((shard.model_sha256, shard.embedding_dim))
+            if len(models) > 1:
+                raise SegloopError(
+                    f"{path} was predicted by another model than the shards before it. Predict it again."
+                )
+            before = _EarlierMasks()
+            for place, (stores, verdicts) in enumerate(zip(earlier, judged, strict=True), start=1):
+                before.add(stores[number], place, number, verdicts)
+            parts.append(_index_shard(shard, before, score, duplicates_iou))
     index = _join(parts)
     attributes: dict[str, Any] = {
         "iteration": iteration,
@@ -79,6 +84,17 @@ def index_predictions(
     for model_sha256, embedding_dim in models:
         attributes |= {"model_sha256": model_sha256, "embedding_dim": embedding_dim}
     write_index(output, index, attributes)
+
+
+def lock_of(file: Path) -> Path:
+    """Return the file by whose lock jobs keep apart that read and that shorten the stores of earlier iterations.
+
+    Parameters
+    ----------
+    file
+        Any file in the folder of an iteration.
+    """
+    return file.parent.parent / ".earlier_predictions.lock"
 
 
 def _open(path: Path, iteration: int, number: int) -> PredictionShard:

@@ -164,17 +164,20 @@ def _cost(answers: Path | None) -> dict[str, Any]:
 
 
 def gpu_hours(model: Path, benchmarks: list[Path]) -> float:
-    """Return the hours that an iteration's jobs held a GPU: 0 if its model was trained on a CPU.
+    """Return the hours that an iteration's jobs held GPUs: 0 if its model was trained on a CPU.
+
+    A training counts its own hours, over all its GPUs and restarts; `benchmarks` are those of the other jobs.
 
     Raises
     ------
     SegloopError
         If the model is missing or damaged, or a benchmark file is not one of Snakemake's.
     """
-    device = read_json(model / "model.json").get("device", "cpu")
-    if not str(device).startswith("cuda"):
+    description = read_json(model / "model.json")
+    if not str(description.get("device", "cpu")).startswith("cuda"):
         return 0.0
-    return sum(_benchmark_seconds(path) for path in benchmarks if path.is_file()) / 3600
+    others = sum(_benchmark_seconds(path) for path in benchmarks if path.is_file()) / 3600
+    return float(description.get("gpu_hours", 0.0)) + others
 
 
 def _benchmark_seconds(path: Path) -> float:

@@ -15,6 +15,7 @@ from segloop.config import DetectorConfig, TrainingConfig
 from segloop.data import masks
 from segloop.data.images import ImageError, open_image
 from segloop.data.skipped import SkipReport
+from segloop.detection.distributed import ALONE, Ranks
 from segloop.detection.segmenter import ImageArray
 from segloop.detection.torchvision_backend import scaled_size
 from segloop.errors import SegloopError
@@ -100,6 +101,8 @@ class TrainingSet:
         Takes the images that cannot be read. They are all opened once, so that none ends a training of days.
     threads
         Threads that open images.
+    ranks
+        Who else trains on it: each opens its part of the images, and all learn which can be read.
 
     Raises
     ------
@@ -107,15 +110,20 @@ class TrainingSet:
         If no image remains, or there are no categories.
     """
 
-    def __init__(self, path: Path, report: SkipReport, threads: int) -> None:
+    def __init__(self, path: Path, report: SkipReport, threads: int, ranks: Ranks = ALONE) -> None:
         dataset = read_json(path)
         self.categories: list[dict[str, Any]] = dataset["categories"]
         if not self.categories:
             raise SegloopError(f"{path} has no categories: there is nothing to learn")
         self._cache: dict[str, ImageArray] = {}
+        self._room = CACHE_BYTES
         records = list(_records(dataset))
-        readable = self._check(records, report, threads)
-        self.records = [record for record, good in zip(records, readable, strict=True) if good]
+        errors = self._errors(records, threads, ranks)
+        self.records = [record for record, error in zip(records, errors, strict=True) if error is None]
+        report.use(len(self.records))
+        for record, error in zip(records, errors, strict=True):
+            if error is not None:
+                report.skip(record.file_name, record.file_name, error)
         report.finish()
         if not any(len(record.labels) for record in self.records):
             raise SegloopError(f"{path} holds no labelled instance in a readable image: there is nothing to train on")
@@ -123,26 +131,30 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.records)
 
-    def _check(self, records: list[Record], report: SkipReport, threads: int) -> list[bool]:
-        room = CACHE_BYTES
-        readable = []
-        for record, image in zip(records, read_ahead(_open_or_error, records, threads), strict=True):
-            file = record.file_name
-            readable.append(not isinstance(image, ImageError))
-            if isinstance(image, ImageError):
-                report.skip(file, file, str(image))
-                continue
-            report.use()
-            room -= image.nbytes
-            if room >= 0:
-                self._cache[file] = image
-        return readable
+    def _errors(self, records: list[Record], threads: int, ranks: Ranks) -> list[str | None]:
+        """Open every image once; return for each record why it cannot be used, or None."""
+        own = records[ranks.rank :: ranks.size]
+        errors = []
+        for record, image in zip(own, read_ahead(_open_or_error, own, threads), strict=True):
+            errors.append(str(image) if isinstance(image, ImageError) else None)
+            if not isinstance(image, ImageError):
+                self._keep(record.file_name, image)
+        shared = ranks.share(errors)
+        return [shared[place % ranks.size][place // ranks.size] for place in range(len(records))]
+
+    def _keep(self, file: str, image: ImageArray) -> None:
+        if image.nbytes <= self._room:
+            self._room -= image.nbytes
+            self._cache[file] = image
 
     def image(self, index: int) -> ImageArray:
         """Return uint8[H, W, 3] of a record."""
         file = self.records[index].file_name
-        cached = self._cache.get(file)
-        return open_image(Path(file)) if cached is None else cached
+        image = self._cache.get(file)
+        if image is None:
+            image = open_image(Path(file))
+            self._keep(file, image)
+        return image
 
     def sample(self, index: int, view: View) -> Sample:
         """Return a record as it looks through a view."""
@@ -304,11 +316,20 @@ def batch_indices(images: int, batch_size: int, step: int, *key: int | str) -> l
 
 
 def make_batch(
-    training_set: TrainingSet, step: int, detector: DetectorConfig, training: TrainingConfig, *key: int | str
+    training_set: TrainingSet,
+    step: int,
+    detector: DetectorConfig,
+    training: TrainingConfig,
+    *key: int | str,
+    ranks: Ranks = ALONE,
 ) -> list[Sample]:
-    """Return the samples of a step; the same step and key always give the same samples."""
+    """Return the samples of a step; the same step and key always give the same samples.
+
+    With several ranks each gets every `size`-th of the samples that one alone would get.
+    """
     samples = []
-    for place, index in enumerate(batch_indices(len(training_set), training.batch_size, step, *key)):
+    places = list(enumerate(batch_indices(len(training_set), training.batch_size, step, *key)))
+    for place, index in places[ranks.rank :: ranks.size]:
         record = training_set.records[index]
         random = generator("augment", *key, step, place)
         samples.append(training_set.sample(index, draw_view(random, record.height, record.width, detector, training)))

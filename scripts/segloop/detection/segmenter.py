@@ -142,6 +142,27 @@ def resolve_device(device: str, gpu_requested: bool) -> torch.device:
     return torch.device("cpu")
 
 
+def choose_gpu(device: str, number: int) -> bool:
+    """Take one of a node's GPUs for this process, if it is to use any.
+
+    Parameters
+    ----------
+    device
+        As `resolve_device` takes it.
+    number
+        Number of this process on the node, from 0.
+
+    Returns
+    -------
+    Whether a GPU is used.
+    """
+    if resolve_device(device, gpu_was_given()).type != "cuda":
+        return False
+    # Some sites show each process its own GPU only, others all of the job's.
+    torch.cuda.set_device(number % torch.cuda.device_count())
+    return True
+
+
 @contextmanager
 def numerical_settings(device: torch.device, threads: int) -> Iterator[None]:
     """Run a block with a number of threads and, on the CPU, with deterministic algorithms only."""

@@ -6,9 +6,9 @@ import logging
 import math
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from segloop.config import DetectorConfig, TrainingConfig
 from segloop.data.skipped import SkipReport
 from segloop.detection import model_files
 from segloop.detection.dataset import Sample, TrainingSet, make_batch, read_ahead
+from segloop.detection.distributed import ALONE, Losses, Ranks
 from segloop.detection.heads import MaskRCNN, Targets
 from segloop.detection.segmenter import gpu_was_given, numerical_settings, resolve_device
 from segloop.detection.torchvision_backend import build_model, load_initial_weights, to_batch
@@ -56,11 +57,35 @@ class Plan:
 
 @dataclass
 class Progress:
-    """How far a training has come, as its checkpoint knows it."""
+    """How far a training has come, as its checkpoint knows it.
+
+    Attributes
+    ----------
+    step
+        Optimiser steps done. The learning rate, the place in the data and all random numbers of a step, on every rank,
+        are functions of its number; nothing else has to be kept of them.
+    seconds, rank_seconds
+        Time spent so far, reading the data included; by the clock, and summed over the ranks.
+    losses
+        One row a step: step, rate, and the mean over the ranks of each of `LOSSES`.
+    """
 
     step: int = 0
     seconds: float = 0.0
+    rank_seconds: float = 0.0
     losses: list[list[float]] = field(default_factory=list)
+
+
+class Interruption(Protocol):
+    """What a batch system wants of a training that runs; looked at after each step."""
+
+    save: bool
+    """Write a checkpoint now."""
+    leave: bool
+    """Write a checkpoint and end."""
+
+    def end(self) -> None:
+        """End this process."""
 
 
 def train_detector(
@@ -75,10 +100,14 @@ def train_detector(
     seed: int,
     device: str,
     max_skipped: float,
+    ranks: Ranks = ALONE,
+    interruption: Interruption | None = None,
 ) -> None:
     """Train a detector and write its model directory.
 
-    A killed training goes on from its last checkpoint and, on a CPU, ends with the same weights bit for bit.
+    A killed training goes on from its last checkpoint and, on a CPU with as many ranks, ends with the same weights bit
+    for bit. `training.batch_size` is the batch of all ranks together: each step sees the images that one process alone
+    would see, with the same learning rate, but each rank draws its own samples of regions.
 
     Parameters
     ----------
@@ -96,6 +125,10 @@ def train_detector(
         `auto`, `cpu` or `cuda`.
     max_skipped
         Largest tolerated share of unreadable images.
+    ranks
+        Who trains with this process; all are given the same other arguments. The first one writes.
+    interruption
+        What may ask the first rank for a checkpoint before its time.
 
     Raises
     ------
@@ -103,29 +136,34 @@ def train_detector(
         If there is nothing to train on, the weights to start from do not fit, the device cannot be used, or a loss
         is not finite.
     """
+    began = time.monotonic()
     where = resolve_device(device, gpu_was_given())
     plan = make_plan(training, previous_model)
     checkpoints.mkdir(parents=True, exist_ok=True)
+    skipped = checkpoints / (model_files.SKIPPED if ranks.first else f"rank_{ranks.rank}_{model_files.SKIPPED}")
     with numerical_settings(where, training.threads):
-        report = SkipReport(checkpoints / model_files.SKIPPED, max_skipped)
-        data = TrainingSet(training_set, report, training.threads)
+        data = TrainingSet(training_set, SkipReport(skipped, max_skipped), training.threads, ranks)
         torch.manual_seed(seed_of("initial weights", seed, iteration))
         model = build_model(detector, len(data.categories)).to(where)
-        start_sha256 = _initialise(model, plan, detector, data.categories)
         facts = {
             "iteration": iteration,
             "seed": seed,
             "training_set_sha256": sha256_file(training_set),
-            "start_sha256": start_sha256,
+            "start_sha256": _initialise(model, plan, detector, data.categories),
         }
-        fingerprint = _fingerprint(detector, training, plan, facts)
-        progress = _optimise(model, data, plan, detector, training, checkpoints, fingerprint, (seed, iteration))
-    description = _describe(model, data, detector, plan, progress, facts, where)
+        work = _Work(model, make_optimiser(model, training), data, plan, detector, training, (seed, iteration), ranks)
+        checkpoint = _Checkpoint(checkpoints / CHECKPOINT, _fingerprint(detector, training, plan, facts))
+        progress = _optimise(work, checkpoint, interruption, began)
+    # Nobody ends before everybody is done, and nobody writes any more when the checkpoints go.
+    ranks.wait()
+    if not ranks.first:
+        return
+    description = _describe(work, progress, facts, where)
     with atomic_directory(output) as directory:
         torch.save(_on_cpu(model.state_dict()), directory / model_files.WEIGHTS)
         write_json(directory / model_files.DESCRIPTION, description)
         (directory / model_files.LOSSES).write_text(_losses_table(progress.losses), encoding="utf-8")
-        shutil.copyfile(checkpoints / model_files.SKIPPED, directory / model_files.SKIPPED)
+        shutil.copyfile(skipped, directory / model_files.SKIPPED)
     shutil.rmtree(checkpoints)
 
 
@@ -220,10 +258,10 @@ def _check_same_categories(before: list[dict[str, Any]], now: list[dict[str, Any
 
 
 def _fingerprint(detector: DetectorConfig, training: TrainingConfig, plan: Plan, facts: dict[str, Any]) -> str:
-    # Everything the weights depend on; how often checkpoints are written is not part of it.
+    # What is learned, not where: a training may go on with other hardware than it began with.
     settings = {
         "detector": detector.model_dump(mode="json"),
-        "training": training.model_dump(mode="json", exclude={"checkpoint_steps"}),
+        "training": training.model_dump(mode="json", exclude=training.WHERE),
         "steps": plan.steps,
         "facts": facts,
         "torch": torch.__version__,
@@ -231,101 +269,124 @@ def _fingerprint(detector: DetectorConfig, training: TrainingConfig, plan: Plan,
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def _optimise(
-    model: MaskRCNN,
-    data: TrainingSet,
-    plan: Plan,
-    detector: DetectorConfig,
-    training: TrainingConfig,
-    checkpoints: Path,
-    fingerprint: str,
-    key: tuple[int, int],
-) -> Progress:
-    optimiser = make_optimiser(model, training)
-    progress = _resume(checkpoints / CHECKPOINT, fingerprint, model, optimiser)
-    steps = range(progress.step, plan.steps)
-    batches = read_ahead(lambda step: make_batch(data, step, detector, training, *key), steps, PREPARING_THREADS)
-    began = time.monotonic() - progress.seconds
-    model.train()
+@dataclass(frozen=True)
+class _Work:
+    """What every step needs."""
+
+    model: MaskRCNN
+    optimiser: torch.optim.Optimizer
+    data: TrainingSet
+    plan: Plan
+    detector: DetectorConfig
+    training: TrainingConfig
+    key: tuple[int, int]
+    ranks: Ranks
+
+    def batch(self, step: int) -> list[Sample]:
+        return make_batch(self.data, step, self.detector, self.training, *self.key, ranks=self.ranks)
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """The file a training goes on from, and what it must have been written for."""
+
+    path: Path
+    fingerprint: str
+
+
+def _optimise(work: _Work, checkpoint: _Checkpoint, interruption: Interruption | None, began: float) -> Progress:
+    training, ranks = work.training, work.ranks
+    progress = _resume(checkpoint, work)
+    seconds, rank_seconds = progress.seconds, progress.rank_seconds
+    steps = range(progress.step, work.plan.steps)
+    losses_of = ranks.losses_of(work.model)
+    work.model.train()
     for step, samples in zip(
-        tqdm(steps, desc="training", unit="step", initial=progress.step, total=plan.steps, disable=None),
-        batches,
+        tqdm(steps, desc="training", unit="step", initial=progress.step, total=work.plan.steps, disable=None),
+        read_ahead(work.batch, steps, PREPARING_THREADS),
         strict=True,
     ):
         # The samplers of torchvision draw from torch's global generator.
-        torch.manual_seed(seed_of("step", *key, step))
-        rate = learning_rate(step, plan, training)
-        losses = _step(model, optimiser, samples, rate, training, step)
+        torch.manual_seed(seed_of("step", *work.key, step) + ranks.rank)
+        rate = learning_rate(step, work.plan, training)
+        losses = _step(work, losses_of, samples, rate, step)
         progress.losses.append([step, rate, *losses])
         progress.step = step + 1
-        progress.seconds = time.monotonic() - began
-        if progress.step % training.checkpoint_steps == 0 and progress.step < plan.steps:
-            _save_checkpoint(checkpoints / CHECKPOINT, fingerprint, model, optimiser, progress)
-            logger.info("step %d of %d: loss %.4f", progress.step, plan.steps, sum(losses))
+        spent = time.monotonic() - began
+        progress.seconds, progress.rank_seconds = seconds + spent, rank_seconds + spent * ranks.size
+        if ranks.first and progress.step < work.plan.steps:
+            wanted = interruption is not None and (interruption.save or interruption.leave)
+            if wanted or progress.step % training.checkpoint_steps == 0:
+                _save_checkpoint(checkpoint, work, progress)
+                logger.info("step %d of %d: loss %.4f", progress.step, work.plan.steps, sum(losses))
+            if interruption is not None:
+                interruption.save = False
+                if interruption.leave:
+                    interruption.end()
     return progress
 
 
-def _step(
-    model: MaskRCNN,
-    optimiser: torch.optim.Optimizer,
-    samples: list[Sample],
-    rate: float,
-    training: TrainingConfig,
-    step: int,
-) -> list[float]:
-    device = next(model.parameters()).device
-    for group in optimiser.param_groups:
+def _step(work: _Work, losses_of: Losses, samples: list[Sample], rate: float, step: int) -> list[float]:
+    device = next(work.model.parameters()).device
+    for group in work.optimiser.param_groups:
         group["lr"] = rate
     sizes = [(sample.image.shape[0], sample.image.shape[1]) for sample in samples]
     images = to_batch([sample.image for sample in samples], device)
-    losses = model.losses(images, sizes, to_targets(samples, device))
-    total = torch.stack(list(losses.values())).sum()
-    if not math.isfinite(float(total.detach())):
-        values = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in losses.items())
+    losses = losses_of(images, sizes, to_targets(samples, device))
+    # All ranks look at the same numbers, so that all stop at the same step.
+    values = work.ranks.mean(torch.stack([losses[name] for name in LOSSES]).detach()).tolist()
+    if not math.isfinite(sum(values)):
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in zip(LOSSES, values, strict=True))
         raise SegloopError(
-            f"training stopped at step {step}: a loss is not finite ({values}). Lower training.learning_rate, set "
+            f"training stopped at step {step}: a loss is not finite ({shown}). Lower training.learning_rate, set "
             "training.clip_gradient, or lengthen training.warmup_steps."
         )
-    optimiser.zero_grad(set_to_none=True)
-    total.backward()  # type: ignore[no-untyped-call]
-    if training.clip_gradient is not None:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip_gradient)
-    optimiser.step()
-    return [float(losses[name].detach()) for name in LOSSES]
+    work.optimiser.zero_grad(set_to_none=True)
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    if work.training.clip_gradient is not None:
+        torch.nn.utils.clip_grad_norm_(work.model.parameters(), work.training.clip_gradient)
+    work.optimiser.step()
+    return [float(value) for value in values]
 
 
-def _save_checkpoint(
-    path: Path, fingerprint: str, model: MaskRCNN, optimiser: torch.optim.Optimizer, progress: Progress
-) -> None:
-    with atomic_file(path) as temporary:
+def _save_checkpoint(checkpoint: _Checkpoint, work: _Work, progress: Progress) -> None:
+    with atomic_file(checkpoint.path) as temporary:
         torch.save(
             {
-                "fingerprint": fingerprint,
-                "model": model.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "step": progress.step,
-                "seconds": progress.seconds,
-                "losses": progress.losses,
+                "fingerprint": checkpoint.fingerprint,
+                "model": work.model.state_dict(),
+                "optimiser": work.optimiser.state_dict(),
+                **asdict(progress),
             },
             temporary,
         )
 
 
-def _resume(path: Path, fingerprint: str, model: MaskRCNN, optimiser: torch.optim.Optimizer) -> Progress:
-    if not path.exists():
+def _resume(checkpoint: _Checkpoint, work: _Work) -> Progress:
+    # Read by one rank, so that all go on from the same step whatever a shared file system shows to each.
+    state = work.ranks.from_first(_read_checkpoint(checkpoint) if work.ranks.first else None)
+    if state is None:
         return Progress()
+    work.model.load_state_dict(state["model"])
+    work.optimiser.load_state_dict(state["optimiser"])
+    progress = Progress(**{one.name: state[one.name] for one in fields(Progress) if one.name in state})
+    logger.info("training goes on from step %d of %s", progress.step, checkpoint.path)
+    return progress
+
+
+def _read_checkpoint(checkpoint: _Checkpoint) -> dict[str, Any] | None:
+    if not checkpoint.path.exists():
+        return None
     try:
-        checkpoint = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
+        state: dict[str, Any] = torch.load(checkpoint.path, map_location="cpu", weights_only=True)
+        fingerprint = state["fingerprint"]
     except Exception as error:  # whatever torch's unpickler raises for a damaged file
-        logger.warning("the checkpoint %s cannot be read (%s); training starts anew", path, error)
-        return Progress()
-    if checkpoint["fingerprint"] != fingerprint:
-        logger.info("the checkpoint %s belongs to other settings or data; training starts anew", path)
-        return Progress()
-    model.load_state_dict(checkpoint["model"])
-    optimiser.load_state_dict(checkpoint["optimiser"])
-    logger.info("training goes on from step %d of %s", checkpoint["step"], path)
-    return Progress(checkpoint["step"], checkpoint["seconds"], checkpoint["losses"])
+        logger.warning("the checkpoint %s cannot be read (%s); training starts anew", checkpoint.path, error)
+        return None
+    if fingerprint != checkpoint.fingerprint:
+        logger.info("the checkpoint %s belongs to other settings or data; training starts anew", checkpoint.path)
+        return None
+    return state
 
 
 def _on_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -339,15 +400,9 @@ def _losses_table(rows: list[list[float]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _describe(
-    model: MaskRCNN,
-    data: TrainingSet,
-    detector: DetectorConfig,
-    plan: Plan,
-    progress: Progress,
-    facts: dict[str, Any],
-    device: torch.device,
-) -> dict[str, Any]:
+def _describe(work: _Work, progress: Progress, facts: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    model, data, detector = work.model, work.data, work.detector
+    on_gpu = device.type == "cuda"
     return {
         "schema_version": model_files.SCHEMA_VERSION,
         "backend": detector.backend,
@@ -359,9 +414,11 @@ def _describe(
         "images": len(data),
         "instances": sum(len(record.labels) for record in data.records),
         "ignored_regions": sum(len(record.ignored) for record in data.records),
-        "steps": plan.steps,
+        "steps": work.plan.steps,
         **facts,
         "weights_sha256": model_files.weights_sha256(model.state_dict()),
         "device": str(device.type),
+        "ranks": work.ranks.size,
         "seconds": round(progress.seconds, 3),
+        "gpu_hours": round(progress.rank_seconds / 3600, 6) if on_gpu else 0.0,
     }

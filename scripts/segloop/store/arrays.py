@@ -6,8 +6,10 @@ chunk as zeros without a word, so that a store from which a file was lost would 
 """
 
 import math
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,9 +20,11 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from segloop.errors import SegloopError
-from segloop.files import atomic_directory
+from segloop.files import atomic_directory, read_json, write_json
 
 SCHEMA_VERSION = 1
+DROPPED = "dropped"
+"""Attribute: arrays that a store had, and that were dropped to save space."""
 
 # Plain columns: chunks of half a megabyte compress well, and 46 million rows still make only a few files.
 _CHUNK_ROWS, _SHARD_ROWS = 1 << 16, 1 << 22
@@ -99,6 +103,17 @@ PLAIN = Layout()
 def fitted(rows: int, layout: Layout) -> Layout:
     """Return `layout` without the padding that a short array would get: a chunk is never longer than the array."""
     return Layout(min(layout.chunk_rows, max(rows, 1)), min(layout.shard_rows, max(rows, 1)), layout.compressed)
+
+
+@dataclass(frozen=True)
+class NewArray:
+    """An array that joins a store which exists already: its rows come in pieces."""
+
+    name: str
+    dtype: npt.DTypeLike
+    row: tuple[int, ...]
+    layout: Layout
+    rows: Iterable[npt.NDArray[Any]]
 
 
 class StoreWriter:
@@ -210,7 +225,16 @@ class Store:
 
     def array(self, name: str) -> Any:
         """Return the Zarr array `name`."""
+        if name in self.attributes.get(DROPPED, ()):
+            raise SegloopError(
+                f"{self.path} no longer holds {name}: it was dropped, as `retention` in the configuration says. To "
+                "have it again, delete the store and run the step that makes it."
+            )
         return self._guarded(lambda: self._group[name])
+
+    def holds(self, name: str) -> bool:
+        """Tell whether the store has an array `name`."""
+        return f"{name}/zarr.json" in self.attributes["files"]
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of an array without reading it."""
@@ -236,4 +260,45 @@ def read_attributes(path: str | Path, kind: str) -> dict[str, Any]:
 
 def public(attributes: dict[str, Any]) -> dict[str, Any]:
     """Return attributes without those that the store keeps for itself."""
-    return {key: value for key, value in attributes.items() if key not in ("kind", "schema_version", "files")}
+    own = ("kind", "schema_version", "files", DROPPED)
+    return {key: value for key, value in attributes.items() if key not in own}
+
+
+def drop_arrays(path: str | Path, kind: str, names: Iterable[str], added: Iterable[NewArray] = ()) -> None:
+    """Remove arrays of a complete store for good, and add those that take their place.
+
+    The store is whole at every moment, also when this is killed: what its list of files does not name does not belong
+    to it. Repeating the call completes what was cut off. Its time stamp stays, so that no step runs again.
+
+    Parameters
+    ----------
+    names
+        Arrays to drop; those that are gone already are no error.
+    added
+        Arrays to add, consumed one by one; those that are there already are left alone.
+
+    Raises
+    ------
+    SegloopError
+        If the store is missing, damaged or of another kind.
+    """
+    store = Store(path, kind)
+    for array in added:
+        if not store.holds(array.name):
+            shutil.rmtree(store.path / array.name, ignore_errors=True)
+            _add(store.path, array)
+    dropped = sorted({*store.attributes.get(DROPPED, ()), *names})
+    files = {name: size for name, size in _sizes(store.path).items() if name.partition("/")[0] not in dropped}
+    metadata = read_json(store.path / "zarr.json")
+    metadata["attributes"] |= {DROPPED: dropped, "files": files}
+    write_json(store.path / "zarr.json", metadata)
+    for name in dropped:
+        shutil.rmtree(store.path / name, ignore_errors=True)
+
+
+def _add(path: Path, array: NewArray) -> None:
+    group = zarr.open_group(path, mode="r+", zarr_format=3)
+    writer = ArrayWriter(group, array.name, array.dtype, array.row, array.layout)
+    for rows in array.rows:
+        writer.append(rows)
+    writer.close()

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from segloop.store.arrays import Layout, Store, StoreWriter, fitted, public
+from segloop.store.arrays import Layout, Store, StoreWriter, drop_arrays, fitted, public
 
 PARTITIONS_KIND, LINKS_KIND = "partitions", "links"
 
@@ -98,6 +98,18 @@ class Partitions:
     def lengths(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """Return the Euclidean lengths of rows start..stop, float32 [n]."""
         return self._store.read("norm", start, stop)
+
+
+def drop_embeddings(path: str | Path) -> None:
+    """Drop the sorted embeddings of a store for good; which prediction lies where stays.
+
+    Raises
+    ------
+    SegloopError
+        If the store is missing or damaged.
+    """
+    store = Store(path, PARTITIONS_KIND)
+    drop_arrays(path, PARTITIONS_KIND, ["embeddings"] if store.holds("embeddings") else [])
 
 
 def identity(row_id: npt.NDArray[np.uint64], part_offset: npt.NDArray[np.int64]) -> str:

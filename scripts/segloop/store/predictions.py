@@ -4,6 +4,8 @@ Row r of every array belongs to the prediction whose id packs (iteration, shard,
 Masks are compressed COCO RLE, all their bytes in one array with offsets.
 """
 
+import json
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -14,13 +16,15 @@ import numpy.typing as npt
 
 from segloop.errors import SegloopError
 from segloop.ids import prediction_ids
-from segloop.store.arrays import Layout, Store, StoreWriter
+from segloop.store.arrays import Layout, NewArray, Store, StoreWriter, drop_arrays
 
 if TYPE_CHECKING:
     from segloop.data.masks import Rle
     from segloop.detection.segmenter import Detections
 
 KIND = "predictions"
+KEPT = "kept_"
+"""Arrays with this prefix hold the rows of `kept_row` alone: see `drop_low_scores`."""
 
 # Embeddings dominate: a chunk of 1024 rows is what a random look-up reads, a shard of 65,536 is one file. Float16
 # mantissas do not compress. Other columns share the plain layout with shorter chunks, because shards are small.
@@ -216,6 +220,11 @@ class PredictionShard:
         return int(self._store.attributes["embedding_dim"])
 
     @property
+    def has_embeddings(self) -> bool:
+        """Whether the embeddings are still there (`drop_embeddings`)."""
+        return self._store.holds(self._stored("embedding"))
+
+    @property
     def embedding_parts(self) -> dict[str, int]:
         """Name and width of what was joined to the embeddings, in order."""
         return dict(self._store.attributes.get("embedding_parts", [("box_head", self.embedding_dim)]))
@@ -268,17 +277,34 @@ class PredictionShard:
         if not len(wanted):
             return []
         self._check_rows(wanted)
-        end = self._store.read("rle_end").astype(np.int64)
+        place = self._places(wanted)
+        end = self._store.read(self._stored("rle_end")).astype(np.int64)
         start = np.concatenate([[0], end[:-1]])
-        first, last = int(start[wanted].min()), int(end[wanted].max())
-        data = self._store.read("rle_counts", first, last).tobytes()
+        first, last = int(start[place].min()), int(end[place].max())
+        data = self._store.read(self._stored("rle_counts"), first, last).tobytes()
         heights, widths = self._sizes(wanted)
         return [
             {"size": [height, width], "counts": data[a - first : b - first]}
             for height, width, a, b in zip(
-                heights.tolist(), widths.tolist(), start[wanted].tolist(), end[wanted].tolist(), strict=True
+                heights.tolist(), widths.tolist(), start[place].tolist(), end[place].tolist(), strict=True
             )
         ]
+
+    def _stored(self, name: str) -> str:
+        return KEPT + name if self._store.holds(KEPT + "row") else name
+
+    def _places(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return where the masks and embeddings of rows lie; they lie row by row until `drop_low_scores`."""
+        if not self._store.holds(KEPT + "row"):
+            return rows
+        kept = self._store.read(KEPT + "row").astype(np.int64)
+        place = np.minimum(np.searchsorted(kept, rows), max(0, len(kept) - 1))
+        if len(rows) and not (len(kept) and np.array_equal(kept[place], rows)):
+            raise SegloopError(
+                f"{self.path} no longer holds the masks and embeddings of predictions below the index score: they were "
+                "dropped, as retention.low_scores says. To have them again, delete the store and predict the shard."
+            )
+        return place
 
     def _sizes(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         image_id, height, width = self.images
@@ -294,17 +320,86 @@ class PredictionShard:
         rows
             The predictions wanted, in any order; all when None.
         """
-        if rows is None:
-            return self._store.read("embedding")
-        rows = np.asarray(rows, np.int64)
-        self._check_rows(rows)
+        wanted = np.arange(len(self)) if rows is None else np.asarray(rows, np.int64)
+        self._check_rows(wanted)
+        place = self._places(wanted)
         # One contiguous read is several times faster than picking, and at most four times as long as what is kept.
-        if len(rows) and int(rows.max()) - int(rows.min()) < 4 * len(rows):
-            first = int(rows.min())
-            slab: npt.NDArray[Any] = self._store.read("embedding", first, int(rows.max()) + 1)
-            return slab if len(slab) == len(rows) and bool((np.diff(rows) == 1).all()) else slab[rows - first]
-        return self._store.read_rows("embedding", rows)
+        if len(place) and int(place.max()) - int(place.min()) < 4 * len(place):
+            first = int(place.min())
+            slab: npt.NDArray[Any] = self._store.read(self._stored("embedding"), first, int(place.max()) + 1)
+            return slab if len(slab) == len(place) and bool((np.diff(place) == 1).all()) else slab[place - first]
+        return self._store.read_rows(self._stored("embedding"), place)
 
     def _check_rows(self, rows: npt.NDArray[np.integer]) -> None:
         if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(self):
             raise SegloopError(f"{self.path} has {len(self)} rows, but row {int(rows.max())} was asked for.")
+
+
+def rows_of(path: str | Path) -> int:
+    """Return how many predictions a store holds, without a look at more than one small file."""
+    return int(json.loads((Path(path) / "zarr.json").read_text(encoding="utf-8"))["attributes"]["rows"])
+
+
+def drop_embeddings(path: str | Path) -> None:
+    """Drop the embeddings of a prediction store for good.
+
+    Raises
+    ------
+    SegloopError
+        If the store is missing or damaged.
+    """
+    drop_arrays(path, KIND, ["embedding", KEPT + "embedding"])
+
+
+def drop_low_scores(path: str | Path, score: float) -> None:
+    """Drop masks and embeddings of predictions at or below a score for good; their other columns stay.
+
+    Row r stays row r: only where masks and embeddings lie changes.
+
+    Parameters
+    ----------
+    score
+        The index score: strictly above it everything stays.
+
+    Raises
+    ------
+    SegloopError
+        If the store is missing or damaged.
+    """
+    shard = PredictionShard.open(path)
+    # In float32 as stored, like the index.
+    kept = np.flatnonzero(shard.score > np.float32(score))
+    if len(kept) == len(shard):
+        return
+    added = [
+        NewArray(KEPT + "rle_counts", np.uint8, (), _BYTES, _kept_counts(shard, kept)),
+        NewArray(KEPT + "rle_end", np.uint64, (), _COLUMN, _kept_ends(shard, kept)),
+        NewArray(KEPT + "row", np.uint32, (), _COLUMN, [kept]),
+    ]
+    if shard.has_embeddings:
+        row = (shard.embedding_dim,)
+        added.insert(0, NewArray(KEPT + "embedding", np.float16, row, _EMBEDDINGS, _kept_embeddings(shard, kept)))
+    drop_arrays(path, KIND, ["embedding", "rle_counts", "rle_end"], added)
+
+
+def _blocks(rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
+    for start in range(0, len(rows), _EMBEDDINGS.shard_rows):
+        yield rows[start : start + _EMBEDDINGS.shard_rows]
+
+
+def _kept_counts(shard: PredictionShard, kept: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8]]:
+    for block in _blocks(kept):
+        yield np.frombuffer(b"".join(mask["counts"] for mask in shard.rles(block)), np.uint8)
+
+
+def _kept_ends(shard: PredictionShard, kept: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint64]]:
+    end = 0
+    for block in _blocks(kept):
+        ends = end + np.cumsum([len(mask["counts"]) for mask in shard.rles(block)], dtype=np.uint64)
+        end = int(ends[-1])
+        yield ends
+
+
+def _kept_embeddings(shard: PredictionShard, kept: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.float16]]:
+    for block in _blocks(kept):
+        yield shard.embeddings(block)

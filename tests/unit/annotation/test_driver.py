@@ -102,7 +102,7 @@ def test_answers_replayed_give_the_verdicts_on_disk(stage, values):
 def test_any_number_of_workers_writes_the_same_bytes(stage, monkeypatch, many, reuse, processes):
     if not processes:
         # How work is dealt out can be seen without the seconds that processes take to start.
-        monkeypatch.setattr("segloop.annotation.driver.worker_map", lambda workers: worker_map(1))
+        monkeypatch.setattr("segloop.annotation.driver.worker_map", lambda workers, where: worker_map(1))
     arguments, *_ = stage()
     written = []
     for workers in (1, *many):

@@ -8,6 +8,7 @@ from segloop.collection.collect import collect_masks
 from segloop.collection.summary import gpu_hours, stop_reason, summarise_iteration, summarise_run, truth_recall
 from segloop.config import AnnotationConfig, LoopConfig
 from segloop.errors import SegloopError
+from segloop.files import write_json
 from segloop.store.index import read_index
 
 FIELDS = {
@@ -182,6 +183,8 @@ def test_gpu_hours_are_those_of_jobs_on_a_gpu(tmp_path):
     assert gpu_hours(model(tmp_path / "a", "cuda"), [benchmark, absent]) == 1.0
     assert gpu_hours(model(tmp_path / "b", "cuda:0"), [benchmark, benchmark]) == 2.0
     assert gpu_hours(model(tmp_path / "c", "cpu"), [benchmark]) == 0.0
+    write_json(tmp_path / "d" / "model.json", {"device": "cuda", "gpu_hours": 8.0})
+    assert gpu_hours(tmp_path / "d", [benchmark]) == 9.0
     benchmark.write_text("seconds\n5\n")
     with pytest.raises(SegloopError, match=r"train\.tsv is not a benchmark"):
         gpu_hours(tmp_path / "a/model", [benchmark])

@@ -1,18 +1,19 @@
-"""One undisturbed run of the tiny loop, made once, and how to run more of them."""
+"""Run directories of the tiny loop, and how to run Snakemake in them."""
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import pytest
 import yaml
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[1]
 TINY = Path(__file__).with_name("tiny.yaml")
+LOCAL = REPOSITORY / "profiles" / "local"
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,16 @@ class Loop:
 
     directory: Path
     configfile: Path
+    profile: Path = LOCAL
+    env: Mapping[str, str] = field(default_factory=lambda: environment(), repr=False)
 
     def command(self, *arguments: str, cores: int = 2) -> list[str]:
         return [
             *(sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")),
-            *("--profile", str(REPOSITORY / "profiles" / "local"), "--configfile", str(self.configfile)),
-            *("--directory", str(self.directory), "--cores", str(cores), *arguments),
+            *("--profile", str(self.profile), "--configfile", str(self.configfile)),
+            *("--directory", str(self.directory)),
+            *(("--cores", str(cores)) if self.profile == LOCAL else ()),
+            *arguments,
         ]
 
     def start(self, *arguments: str, cores: int = 2) -> subprocess.Popen[str]:
@@ -37,7 +42,7 @@ class Loop:
             stderr=subprocess.STDOUT,
             text=True,
             cwd=self.directory.parent,
-            env=environment(),
+            env=self.env,
             start_new_session=True,
         )
 
@@ -51,7 +56,9 @@ class Loop:
     def copy(self, directory: Path, **changes: object) -> "Loop":
         """Copy the run with its times, and change sections of its configuration."""
         subprocess.run(["cp", "-a", str(self.directory), str(directory)], check=True)
-        return Loop(directory, configuration(directory.parent / f"{directory.name}.yaml", **changes))
+        return replace(
+            self, directory=directory, configfile=configuration(directory.parent / f"{directory.name}.yaml", **changes)
+        )
 
     def remove(self, *paths: str) -> None:
         for pattern in paths:
@@ -59,6 +66,30 @@ class Loop:
             assert found, f"nothing matches {pattern}"
             for path in found:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def processes(directory: Path, script: str) -> list[int]:
+    """Return the processes that run an entry script with this run directory as working directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            here = (entry / "cwd").resolve() == directory.resolve()
+            command = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if here and f"{script}.py".encode() in command:
+            found.append(int(entry.name))
+    return found
+
+
+def wait_for(found: Callable[[], object], seconds: float = 180) -> None:
+    """Wait until `found` returns something true."""
+    end = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < end, "the moment that the test waits for never came"
+        time.sleep(0.01)
 
 
 def environment() -> dict[str, str]:
@@ -73,26 +104,6 @@ def configuration(path: Path, **changes: object) -> Path:
         values[key] = values.get(key, {}) | change if isinstance(change, dict) else change
     path.write_text(yaml.safe_dump(values))
     return path
-
-
-@pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Loop:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    loop = Loop(folder / "run", configuration(folder / "tiny.yaml"))
-    loop.directory.mkdir()
-    loop.run()
-    return loop
-
-
-@pytest.fixture
-def new_loop(tmp_path: Path) -> Callable[..., Loop]:
-    """Return a function that makes an empty run directory with a changed configuration."""
-
-    def make(name: str = "run", **changes: object) -> Loop:
-        (tmp_path / name).mkdir()
-        return Loop(tmp_path / name, configuration(tmp_path / f"{name}.yaml", **changes))
-
-    return make
 
 
 def same_results(a: Loop, b: Loop, ignore: Sequence[str] = ()) -> list[str]:
