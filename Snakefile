@@ -11,9 +11,11 @@ include: "rules/train.smk"
 include: "rules/predict.smk"
 include: "rules/cluster.smk"
 include: "rules/separability.smk"
+include: "rules/agreement.smk"
 include: "rules/annotate.smk"
 include: "rules/collect.smk"
 include: "rules/report.smk"
+include: "rules/simulate.smk"
 
 
 wildcard_constraints:
@@ -27,6 +29,8 @@ localrules:
     record_run,
     summarise_iteration,
     summarise_run,
+    tally_iteration,
+    tally_run,
 
 
 onstart:
