@@ -7,7 +7,7 @@ RUN ?= runs/demo
 SEED ?= 0
 
 .PHONY: help setup demo test lint format config figures debian-packages bench-demo bench-nuclei bench-planning \
-  bench-clustering clean
+  bench-clustering bench-questions bench-certificates clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -72,6 +72,14 @@ $(VENV)/.benchmarks: envs/requirements-bench.txt $(VENV)/.runtime
 
 bench-clustering: $(VENV)/.benchmarks  ## clustering beside other libraries, at a million, its stages (BENCH_ARGS)
 	$(BIN)/python benchmarks/clustering.py $(BENCH_ARGS)
+
+# RUN has a default for the demo; here it counts only when it is given.
+bench-questions: $(VENV)/.runtime  ## all policies on simulated worlds and real nuclei (NUCLEI=file.npz, RUN=folder, BENCH_ARGS)
+	$(BIN)/python benchmarks/questions.py $(if $(NUCLEI),--nuclei $(NUCLEI)) \
+	  $(if $(filter-out file,$(origin RUN)),--run $(RUN)) $(BENCH_ARGS)
+
+bench-certificates: $(VENV)/.runtime  ## exact errors of sequential audits, and how long a decision takes (BENCH_ARGS)
+	$(BIN)/python benchmarks/certificates.py $(BENCH_ARGS)
 
 clean:  ## remove the demo's results; answers of people are elsewhere and stay
 	rm -rf $(RUN)/results $(RUN)/resources $(RUN)/report.html

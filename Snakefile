@@ -11,9 +11,11 @@ include: "rules/train.smk"
 include: "rules/predict.smk"
 include: "rules/cluster.smk"
 include: "rules/separability.smk"
+include: "rules/agreement.smk"
 include: "rules/annotate.smk"
 include: "rules/collect.smk"
 include: "rules/report.smk"
+include: "rules/simulate.smk"
 
 
 wildcard_constraints:
@@ -31,7 +33,9 @@ localrules:
     plot_separability,
     record_run,
     summarise_run,
+    tabulate_costs,
     tabulate_run,
+    tally_run,
 
 
 onstart:

@@ -25,10 +25,10 @@ def heading(title: str, command: str, *software: str) -> list[str]:
     return [f"# {title}", "", f"Command: `{command}`. Machine: {machine()}. Versions: {used}.", ""]
 
 
-def publish(name: str, lines: list[str], record: dict[str, Any]) -> None:
-    """Write docs/benchmarks/NAME.md and NAME.json, and print the page."""
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    write_json(OUTPUT / f"{name}.json", {"machine": machine(), "versions": versions(), **record})
+def publish(name: str, lines: list[str], record: dict[str, Any], folder: Path = OUTPUT) -> None:
+    """Write NAME.md and NAME.json into docs/benchmarks or another folder, and print the page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / f"{name}.json", {"machine": machine(), "versions": versions(), **record})
     page = "\n".join(lines) + "\n"
-    (OUTPUT / f"{name}.md").write_text(page, encoding="utf-8")
+    (folder / f"{name}.md").write_text(page, encoding="utf-8")
     print(page)

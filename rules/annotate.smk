@@ -1,7 +1,7 @@
 # Annotate: questions about a few masks of each cluster, answers, verdicts about all.
 #
-# Needs: results/iter_{iteration}/{tree,index}.zarr, and who answers: the pool's truth (oracle.smk) or people (people.smk).
-# Gives: results/iter_{iteration}/{answers,verdicts}.parquet, and truth_match.parquet where the pool's truth is known.
+# Needs: results/iter_{iteration}/{tree,index,reduced}.zarr, and who answers: the pool's truth (oracle.smk) or people (people.smk).
+# Gives: results/iter_{iteration}/{answers,verdicts}.parquet, {certificates,annotators}.json, and truth_match.parquet where the pool's truth is known.
 
 
 if CONFIG.pool.truth:

@@ -1,7 +1,7 @@
 # The truth of the pool answers: a simulation.
 #
-# Needs: results/iter_{iteration}/{tree,index}.zarr, truth_match.parquet.
-# Gives: results/iter_{iteration}/{answers,verdicts}.parquet.
+# Needs: results/iter_{iteration}/{tree,index,reduced}.zarr, truth_match.parquet.
+# Gives: results/iter_{iteration}/{answers,verdicts}.parquet, {certificates,annotators}.json.
 
 
 rule annotate_oracle:
@@ -9,10 +9,14 @@ rule annotate_oracle:
     input:
         tree="results/iter_{iteration}/tree.zarr",
         index="results/iter_{iteration}/index.zarr",
+        reduced="results/iter_{iteration}/reduced.zarr",
+        agreement=if_distilled("results/iter_{iteration}/agreement.npy"),
         truth_match="results/iter_{iteration}/truth_match.parquet",
     output:
         answers="results/iter_{iteration}/answers.parquet",
         verdicts="results/iter_{iteration}/verdicts.parquet",
+        certificates="results/iter_{iteration}/certificates.json",
+        annotators="results/iter_{iteration}/annotators.json",
     log:
         "logs/annotate_oracle/{iteration}.log",
     benchmark:
@@ -27,5 +31,6 @@ rule annotate_oracle:
         annotation=section("annotation"),
         iteration=iteration_of,
         seed=CONFIG.seed,
+        probability_file=probability_fingerprint,
     script:
         "../scripts/annotate_oracle.py"

@@ -1,8 +1,9 @@
 # People answer: their answers are an input of the loop and lie where no rule writes.
 #
-# Needs: results/iter_{iteration}/{tree,index}.zarr, {answers_root}/iter_{iteration}/{answers.jsonl,complete.json}.
+# Needs: results/iter_{iteration}/{tree,index,reduced}.zarr, {answers_root}/iter_{iteration}/{answers.jsonl,complete.json},
+#        and {answers_root}/gold.json where gold questions were asked.
 #        While complete.json is missing, the plan ends at tree.zarr (see `all`).
-# Gives: results/iter_{iteration}/{answers,verdicts}.parquet.
+# Gives: results/iter_{iteration}/{answers,verdicts}.parquet, {certificates,annotators}.json.
 
 
 rule annotate_people:
@@ -10,11 +11,16 @@ rule annotate_people:
     input:
         tree="results/iter_{iteration}/tree.zarr",
         index="results/iter_{iteration}/index.zarr",
+        reduced="results/iter_{iteration}/reduced.zarr",
+        agreement=if_distilled("results/iter_{iteration}/agreement.npy"),
         recorded=CONFIG.annotation.answers_root + "/iter_{iteration}/answers.jsonl",
+        gold=gold_masks,
         complete=CONFIG.annotation.answers_root + "/iter_{iteration}/complete.json",
     output:
         answers="results/iter_{iteration}/answers.parquet",
         verdicts="results/iter_{iteration}/verdicts.parquet",
+        certificates="results/iter_{iteration}/certificates.json",
+        annotators="results/iter_{iteration}/annotators.json",
     log:
         "logs/annotate_people/{iteration}.log",
     benchmark:
@@ -28,5 +34,6 @@ rule annotate_people:
         annotation=section("annotation"),
         iteration=iteration_of,
         seed=CONFIG.seed,
+        probability_file=probability_fingerprint,
     script:
         "../scripts/annotate_people.py"

@@ -1,7 +1,8 @@
 # Cluster: one tree over all predictions of an iteration that nobody has judged yet.
 #
 # Needs: results/iter_{iteration}/index.zarr and the prediction shards (embeddings).
-# Gives: results/iter_{iteration}/tree.zarr; its nodes are contiguous ranges of the order of its leaves.
+# Gives: results/iter_{iteration}/tree.zarr, whose nodes are contiguous ranges of the order of its leaves, and
+#        reduced.zarr: the leading principal components of its leaves, which policies learn from.
 
 
 rule partition_predictions:
@@ -72,3 +73,27 @@ rule join_trees:
         clustering=section("clustering"),
     script:
         "../scripts/join_trees.py"
+
+
+rule reduce_embeddings:
+    """Project the embeddings on their leading principal axes."""
+    input:
+        partitions="results/iter_{iteration}/partitions.zarr",
+    output:
+        reduced=directory("results/iter_{iteration}/reduced.zarr"),
+    log:
+        "logs/reduce_embeddings/{iteration}.log",
+    benchmark:
+        "benchmarks/reduce_embeddings/{iteration}.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    threads: CONFIG.clustering.threads
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+    params:
+        components=CONFIG.annotation.components,
+        numerical_threads=CONFIG.clustering.threads,
+        seed=CONFIG.seed,
+    script:
+        "../scripts/reduce_embeddings.py"

@@ -1,7 +1,7 @@
 # Collect, merge and summarise: accepted masks become training data, each iteration becomes one row of the table.
 #
 # Needs: results/iter_{iteration}/{index.zarr,verdicts.parquet,answers.parquet}, prediction shards, evaluation.json.
-# Gives: results/iter_{iteration}/{collected,training_set,summary}.json, results/{summary,run}.json.
+# Gives: results/iter_{iteration}/{collected,training_set,ledger,summary}.json, results/{summary,ledger,run}.json.
 
 
 rule collect_masks:
@@ -83,6 +83,33 @@ rule apply_retention:
         "../scripts/apply_retention.py"
 
 
+rule tally_iteration:
+    """Write what people and machines cost in this iteration."""
+    input:
+        evaluation="results/iter_{iteration}/evaluation.json",
+        model="results/iter_{iteration}/model",
+        index=if_asked("results/iter_{iteration}/index.zarr"),
+        answers=if_asked("results/iter_{iteration}/answers.parquet"),
+        collected=if_asked("results/iter_{iteration}/collected.json"),
+    output:
+        ledger="results/iter_{iteration}/ledger.json",
+    log:
+        "logs/tally_iteration/{iteration}.log",
+    benchmark:
+        "benchmarks/tally_iteration/{iteration}.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+    params:
+        benchmarks=loop_benchmarks,
+        prices=section("prices"),
+        loop=section("loop"),
+    script:
+        "../scripts/tally_iteration.py"
+
+
 checkpoint summarise_iteration:
     """Write one row of the table: questions, masks, precision, average precision, cost.
 
@@ -90,10 +117,11 @@ checkpoint summarise_iteration:
     """
     input:
         evaluation="results/iter_{iteration}/evaluation.json",
-        model="results/iter_{iteration}/model",
+        ledger="results/iter_{iteration}/ledger.json",
         index=if_asked("results/iter_{iteration}/index.zarr"),
         answers=if_asked("results/iter_{iteration}/answers.parquet"),
         verdicts=if_asked("results/iter_{iteration}/verdicts.parquet"),
+        certificates=if_asked("results/iter_{iteration}/certificates.json"),
         truth_match=if_truth("results/iter_{iteration}/truth_match.parquet"),
         truth=if_truth("resources/pool/truth.json"),
         collected=of_iterations_so_far("results/iter_{iteration}/collected.json"),
@@ -110,7 +138,6 @@ checkpoint summarise_iteration:
         runtime=growing(60),
     params:
         annotation=section("annotation"),
-        gpu_benchmarks=gpu_benchmarks,
     script:
         "../scripts/summarise_iteration.py"
 
@@ -133,6 +160,24 @@ rule summarise_run:
         loop=section("loop"),
     script:
         "../scripts/summarise_run.py"
+
+
+rule tally_run:
+    """Join the ledgers of all iterations."""
+    input:
+        ledgers=iteration_ledgers,
+    output:
+        ledger="results/ledger.json",
+    log:
+        "logs/tally_run.log",
+    benchmark:
+        "benchmarks/tally_run.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    params:
+        prices=section("prices"),
+    script:
+        "../scripts/tally_run.py"
 
 
 rule record_run:

@@ -21,7 +21,7 @@ SHARDS = range(CONFIG.pool.shards)
 BATCHES = range(CONFIG.clustering.batches)
 RETENTION = ["embeddings", "low_scores"]
 # What reads the embeddings or the low-scored predictions of an iteration, by what it writes; figures come on top.
-READERS = ["tree.zarr", "separability.json", "training_set.json"]
+READERS = ["tree.zarr", "reduced.zarr", "separability.json", "training_set.json"]
 ITERATION_FIGURES = [
     "results/iter_{iteration}/figures/neighbours.png",
     "results/iter_{iteration}/figures/accepted.png",
@@ -333,20 +333,51 @@ def embedding_fingerprint(wildcards):
     )
 
 
+def probability_fingerprint(wildcards):
+    """Return the fingerprint of the user's own probabilities, if there are any."""
+    path = CONFIG.annotation.probability_file
+    return (
+        fingerprint(path.replace("{iteration}", wildcards.iteration)) if path else None
+    )
+
+
+def if_distilled(path):
+    """Return an input: nothing unless masks are accepted by how far predictions of transformed images agree."""
+    return path if CONFIG.annotation.policy == "distillation" else []
+
+
 def if_truth(path):
     """Return an input function: nothing for iteration 0, and nothing where the pool's truth is not known."""
     return if_asked(path) if CONFIG.pool.truth else []
 
 
-def gpu_benchmarks(wildcards):
-    """Return where Snakemake writes how long the jobs took that used the detector; a training counts its own hours."""
+def loop_benchmarks(wildcards):
+    """Return, of each step of an iteration, where Snakemake writes how long its jobs took."""
+    annotate = f"annotate_{CONFIG.annotation.annotator}"
+    asking = "index_predictions partition_predictions join_trees reduce_embeddings"
+    always = ["merge_training_set", "train_detector", "evaluate_detector"]
+    asked = [*asking.split(), annotate, "collect_masks"]
+    several = {"predict_shard": SHARDS, "link_partitions": BATCHES}
+    several |= {"measure_agreement": SHARDS} if if_distilled(True) else {}
     iteration = wildcards.iteration
-    evaluation = [f"benchmarks/evaluate_detector/{iteration}.tsv"]
-    return evaluation + (
-        shard_files("benchmarks/predict_shard/{iteration}/{shard}.tsv", iteration)
-        if int(iteration)
-        else []
+    steps = [*asked, *always] if int(iteration) else always
+    found = {step: [f"benchmarks/{step}/{iteration}.tsv"] for step in steps}
+    for step, parts in several.items() if int(iteration) else ():
+        found[step] = [f"benchmarks/{step}/{iteration}/{part}.tsv" for part in parts]
+    return found
+
+
+def iteration_ledgers(wildcards):
+    """Return the ledgers of all iterations of the run."""
+    return expand(
+        "results/iter_{iteration}/ledger.json", iteration=range(last_iteration() + 1)
     )
+
+
+def gold_masks(wildcards):
+    """Return the truth of the masks of gold questions, where there is any."""
+    path = Path(CONFIG.annotation.answers_root) / "gold.json"
+    return str(path) if path.exists() else []
 
 
 def how_to_go_on():

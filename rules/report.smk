@@ -1,10 +1,11 @@
 # Report: the figures that `snakemake --report report.html` puts together.
 #
-# Needs: results/summary.json, and of each iteration the prediction shards, partitions, verdicts and truth_match.
+# Needs: results/{summary,ledger}.json, and of each iteration the prediction shards, partitions, verdicts and truth_match.
 # Gives: results/figures/*, results/iter_{iteration}/figures/*.
 
 RUN_FIGURES = [
     "results/figures/table31.html",
+    "results/figures/costs.html",
     "results/figures/ap.svg",
     "results/figures/questions.svg",
 ]
@@ -30,6 +31,28 @@ rule tabulate_run:
         "../envs/segloop.yaml"
     script:
         "../scripts/tabulate_run.py"
+
+
+rule tabulate_costs:
+    """Draw up what the run cost."""
+    input:
+        ledger="results/ledger.json",
+        summary="results/summary.json",
+    output:
+        html=report(
+            "results/figures/costs.html",
+            caption="report/costs.rst",
+            category="1 Run",
+            labels={"figure": "Costs: people, machines, what a mask came to"},
+        ),
+    log:
+        "logs/tabulate_costs.log",
+    benchmark:
+        "benchmarks/tabulate_costs.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    script:
+        "../scripts/tabulate_costs.py"
 
 
 rule plot_ap:

@@ -5,7 +5,7 @@ from typing import Any
 
 from segloop.annotation.driver import annotate_oracle
 from segloop.config import AnnotationConfig
-from segloop.jobs import job
+from segloop.jobs import job, optional
 from segloop.workers import workplace
 
 
@@ -14,12 +14,16 @@ def main(snakemake: Any) -> None:
         annotate_oracle(
             tree=Path(snakemake.input.tree),
             index=Path(snakemake.input.index),
+            reduced=Path(snakemake.input.reduced),
             truth_match=Path(snakemake.input.truth_match),
             answers=Path(snakemake.output.answers),
             verdicts=Path(snakemake.output.verdicts),
+            certificates=Path(snakemake.output.certificates),
+            annotators=Path(snakemake.output.annotators),
             config=AnnotationConfig.model_validate(snakemake.params.annotation),
             iteration=snakemake.params.iteration,
             seed=snakemake.params.seed,
+            agreement=optional(snakemake.input.agreement),
             where=workplace(snakemake),
         )
 

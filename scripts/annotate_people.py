@@ -5,7 +5,7 @@ from typing import Any
 
 from segloop.annotation.driver import annotate_people
 from segloop.config import AnnotationConfig
-from segloop.jobs import job
+from segloop.jobs import job, optional
 
 
 def main(snakemake: Any) -> None:
@@ -13,12 +13,17 @@ def main(snakemake: Any) -> None:
         annotate_people(
             tree=Path(snakemake.input.tree),
             index=Path(snakemake.input.index),
+            reduced=Path(snakemake.input.reduced),
             recorded=Path(snakemake.input.recorded),
             answers=Path(snakemake.output.answers),
             verdicts=Path(snakemake.output.verdicts),
+            certificates=Path(snakemake.output.certificates),
+            annotators=Path(snakemake.output.annotators),
             config=AnnotationConfig.model_validate(snakemake.params.annotation),
             iteration=snakemake.params.iteration,
             seed=snakemake.params.seed,
+            agreement=optional(snakemake.input.agreement),
+            gold=optional(snakemake.input.gold),
         )
 
 

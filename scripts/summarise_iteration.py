@@ -13,14 +13,14 @@ def main(snakemake: Any) -> None:
         summarise_iteration(
             iteration=int(snakemake.wildcards.iteration),
             evaluation=Path(snakemake.input.evaluation),
-            model=Path(snakemake.input.model),
+            ledger=Path(snakemake.input.ledger),
             index=optional(snakemake.input.index),
             answers=optional(snakemake.input.answers),
             verdicts=optional(snakemake.input.verdicts),
+            certificates=optional(snakemake.input.certificates),
             truth_match=optional(snakemake.input.truth_match),
             truth=optional(snakemake.input.truth),
             collected=[Path(path) for path in snakemake.input.collected],
-            gpu_benchmarks=[Path(path) for path in snakemake.params.gpu_benchmarks],
             annotation=AnnotationConfig.model_validate(snakemake.params.annotation),
             output=Path(snakemake.output.summary),
         )

@@ -51,7 +51,52 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--exact", action="store_true", required=True, help="every result must be the same")
     compare.add_argument("runs", nargs=2, type=Path, metavar="RUN")
     compare.set_defaults(command=_compare)
+    _add_simulate(commands)
+
+    forget = commands.add_parser("forget", help="remove an annotator's name; the answers stay")
+    forget.add_argument("--annotator", required=True, metavar="ID", help="the id that the answers hold")
+    forget.add_argument("--answers", required=True, type=Path, metavar="DIR", help="folder of people's answers")
+    forget.set_defaults(command=_forget)
     return parser
+
+
+def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    simulate = commands.add_parser("simulate", help="replay policies on predictions whose truth is known")
+    source = simulate.add_mutually_exclusive_group(required=True)
+    source.add_argument("--world", type=Path, metavar="FILE.npz", help="embedding, category, score, good (or iou)")
+    source.add_argument("--run", type=Path, metavar="DIR", help="a run directory whose pool has truth")
+    simulate.add_argument("--iteration", type=int, metavar="I", help="of the run (default: the last one)")
+    simulate.add_argument("--configfile", type=Path, help="its annotation section is the base (default: the run's own)")
+    simulate.add_argument("--policy", action="append", default=[], metavar="NAME", help="repeatable (default: all)")
+    simulate.add_argument("--questions", action="append", default=[], type=int, metavar="Q", help="maximum; repeatable")
+    simulate.add_argument("--precision", action="append", default=[], type=float, metavar="PI", help="repeatable")
+    simulate.add_argument("--delta", type=float, help="probability that a certificate may be false")
+    simulate.add_argument("--t-iou", type=float, metavar="X", help="a mask is good when its IoU is above this")
+    simulate.add_argument(
+        "--set", action="append", default=[], metavar="annotation.KEY=VALUE", help="any other setting; repeatable"
+    )
+    seeds = simulate.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", type=int, default=0, metavar="S", help="of the questions (default: 0)")
+    seeds.add_argument("--seeds", type=_positive, metavar="N", help="replay with the seeds 0..N-1")
+    simulate.add_argument("--json", action="store_true", help="print one record a line instead of tables")
+    simulate.add_argument("--output", type=Path, metavar="DIR", help="write tables, cost curves and records there")
+    other = simulate.add_mutually_exclusive_group()
+    other.add_argument(
+        "--pilot",
+        nargs="?",
+        const=200,
+        type=_positive,
+        metavar="A",
+        help="tell from A answers (default: 200) what questions will buy",
+    )
+    other.add_argument("--table", action="store_true", help="print the run in the shape of the thesis's Table 3.1")
+    simulate.set_defaults(command=_simulate)
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -93,3 +138,37 @@ def _compare(options: argparse.Namespace) -> int:
     found = differences(*options.runs)
     print("\n".join(found) or f"{options.runs[0]} and {options.runs[1]} hold the same results")
     return 1 if found else 0
+
+
+def _forget(options: argparse.Namespace) -> int:
+    from segloop.annotation.people import forget_annotator
+
+    forget_annotator(options.answers, options.annotator)
+    print(f"the name of annotator {options.annotator} is forgotten; what they answered stays")
+    return 0
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from segloop.simulation import command
+
+    if options.table:
+        command.table_command(options.run, as_json=options.json)
+        return 0
+    wanted = command.Wanted(
+        world=options.world,
+        run=options.run,
+        iteration=options.iteration,
+        configfile=options.configfile,
+        changes=tuple(options.set),
+        policies=tuple(options.policy),
+        questions=tuple(options.questions),
+        precision=tuple(options.precision),
+        delta=options.delta,
+        t_iou=options.t_iou,
+        seeds=(options.seed,) if options.seeds is None else tuple(range(options.seeds)),
+    )
+    if options.pilot is not None:
+        command.pilot_command(wanted, answers=options.pilot, as_json=options.json)
+    else:
+        command.replay_command(wanted, as_json=options.json, output=options.output)
+    return 0

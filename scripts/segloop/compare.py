@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 from segloop.errors import SegloopError
 from segloop.files import sha256_file
 
-MEASURED: Final = frozenset({"seconds", "time", "versions", "gpu_hours"})
+MEASURED: Final = frozenset(
+    {"seconds", "time", "versions", "gpu_hours", "cpu_hours", "machine", "machine_dollars", "total_dollars"}
+)
 """Keys and columns that may differ between two runs: they hold what was measured with a clock, or what is installed."""
 
 FOLDERS: Final = ("resources", "results")

@@ -14,7 +14,12 @@ from segloop.files import read_json
 from segloop.runs import START
 from segloop.store.predictions import rows_of
 
-GPU_JOBS: Final = ("train_detector", "evaluate_detector", "predict_shard/{iteration}/*")
+GPU_JOBS: Final = (
+    "train_detector",
+    "evaluate_detector",
+    "predict_shard/{iteration}/*",
+    "measure_agreement/{iteration}/*",
+)
 """Benchmarks, by Snakemake, of the jobs that hold a GPU where there is one."""
 
 
@@ -36,13 +41,26 @@ _ASKS: Final = (
     Step("partition", ("partitions.zarr",), "partition_predictions"),
     Step("link", ("links/*.zarr",), "link_partitions", lambda config: config.clustering.batches),
     Step("join", ("tree.zarr",), "join_trees"),
-    Step("annotate", ("verdicts.parquet", "answers.parquet"), "annotate_oracle"),
+    Step("reduce", ("reduced.zarr",), "reduce_embeddings"),
+    Step(
+        "measure agreement",
+        ("agreement/*.npy", "agreement.npy"),
+        "measure_agreement",
+        lambda config: config.pool.shards,
+        lambda config: config.annotation.policy == "distillation",
+    ),
+    Step(
+        "annotate",
+        ("verdicts.parquet", "answers.parquet", "certificates.json", "annotators.json"),
+        "annotate_oracle",
+    ),
     Step("collect", ("collected.json",), "collect_masks"),
 )
 _LEARNS: Final = (
     Step("merge", ("training_set.json",), "merge_training_set"),
     Step("train", ("model",), "train_detector"),
     Step("evaluate", ("evaluation.json", "validation_results.json"), "evaluate_detector"),
+    Step("tally", ("ledger.json",), "tally_iteration"),
     Step("summarise", ("summary.json",), "summarise_iteration"),
 )
 STEPS: Final = (*_ASKS, *_LEARNS)

@@ -279,7 +279,7 @@ def test_ctrl_c_ends_the_job(slurm_cluster: Cluster, undisturbed: Loop, tmp_path
     wait_for(lambda: slurm_cluster.jobs(loop.directory))
     # A terminal sends it to the whole group.
     os.killpg(process.pid, signal.SIGINT)
-    status, output = ended(process)
+    status, _ = ended(process)
     assert status != 0
     wait_for(lambda: not slurm_cluster.jobs(loop.directory), 30)
 

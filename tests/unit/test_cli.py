@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from segloop.annotation.people import read_names, write_name
 from segloop.cli import main
 
 
@@ -29,3 +30,13 @@ def test_no_command_is_wrong_usage() -> None:
     with pytest.raises(SystemExit) as end:
         main([])
     assert end.value.code == 2
+
+
+def test_forget_removes_a_name_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_name(tmp_path, "p1", "Ada Example")
+    words = ["forget", "--annotator", "p1", "--answers", str(tmp_path)]
+    assert main(words) == 0
+    assert "p1 is forgotten" in capsys.readouterr().out
+    assert read_names(tmp_path) == {}
+    assert main(words) == 1
+    assert "holds no annotator 'p1'" in capsys.readouterr().err

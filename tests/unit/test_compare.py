@@ -64,6 +64,10 @@ def test_what_was_measured_or_recorded_may_differ(runs):
         "n": None,
         "versions": {},
         "gpu_hours": 1,
+        "cpu_hours": 2,
+        "machine": {"dollars": 3},
+        "machine_dollars": 3,
+        "total_dollars": 4,
     }
     write_json(results / "iter_1/summary.json", measured)
     write_table(results / "iter_1/answers.parquet", seconds=[5.0, 6.0])

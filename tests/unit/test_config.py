@@ -37,6 +37,9 @@ def test_every_configuration_file_is_valid(repository: Path, name: str) -> None:
         ({"clustering": {"scope": "global"}}, ["annotation.start: category", "cut:S or top:K"]),
         ({"loop": {"upper_bound": True}}, ["loop.upper_bound", "pool.truth"]),
         ({"annotation": {"start": "cut:0"}}, ["annotation.start"]),
+        ({"simulate": {"policies": ["thesis"]}}, ["simulate.policies", "pool.truth.annotations"]),
+        ({"simulate": {"policies": ["verifier"]}, "pool": {"truth": {}}}, ["annotation.probability_file"]),
+        ({"simulate": {"policies": ["tesis"]}}, ["simulate.policies.0", "(it is 'tesis')"]),
     ],
 )
 def test_errors_name_the_key_and_the_remedy(values: dict[str, object], words: list[str]) -> None:

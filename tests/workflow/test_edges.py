@@ -78,6 +78,25 @@ def test_nothing_accepted_stops_the_run_where_the_rule_says_so(undisturbed: Loop
     assert not (loop.directory / "results/iter_2").exists()
 
 
+def test_a_run_ends_where_masks_cost_more_than_they_are_worth(undisturbed: Loop, tmp_path: Path) -> None:
+    loop = undisturbed.copy(
+        tmp_path / "run",
+        prices={"cpu_hour": 1000.0},
+        loop={"iterations": 2, "control": False, "upper_bound": False, "stop": ["cost"], "value_per_mask": 1e-6},
+    )
+    loop.remove("results/iter_2", "results/control", "results/upper_bound", "results/summary.json")
+    loop.run()
+    assert _summary(loop)["stop_reason"] == "cost"
+    assert not (loop.directory / "results/iter_2").exists()
+    ledger = read_json(loop.directory / "results/ledger.json")
+    assert [one["iteration"] for one in ledger["iterations"]] == [0, 1]
+    machine = ledger["iterations"][1]["machine"]
+    steps = {"predict_shard", "link_partitions", "annotate_oracle", "collect_masks", "train_detector"}
+    assert all(machine["steps"][step]["cpu_hours"] > 0 for step in steps)
+    assert machine["dollars"] == pytest.approx(1000 * machine["cpu_hours"])
+    assert ledger["total"]["per_accepted_mask"]["total_dollars"] > 1e-6
+
+
 def test_people_answer_by_files_and_the_replay_reaches_the_same_verdicts(undisturbed: Loop, tmp_path: Path) -> None:
     """The oracle's answers, written as people's would be, give the same masks; without them the run waits."""
     from segloop.annotation.answers import read_answers

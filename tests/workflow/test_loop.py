@@ -35,8 +35,12 @@ FIELDS = [
     "ap50",
     "ap_per_category",
     "certificate",
+    "reasons",
     "dollars",
+    "machine_dollars",
+    "value",
     "gpu_hours",
+    "cpu_hours",
     "seconds",
 ]
 

@@ -3,13 +3,14 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from segloop.annotation.tables import read_table, write_table
+from segloop.config import NoReason
 from segloop.errors import SegloopError
 
 YES: Final = 1
@@ -23,6 +24,11 @@ PURPOSES: Final = ("decide", "pilot", "calibrate", "audit", "gold", "repeat")
 
 COUNTED_PURPOSES: Final = ("decide", "pilot", "calibrate", "audit")
 """Purposes whose answers say something about a mask; `gold` and `repeat` measure the annotator instead."""
+
+NOT_PART: Final = "not_part_of_cluster"
+NO_REASONS: Final[tuple[str, ...]] = get_args(NoReason)
+REASONS: Final = {"yes": (), "no": NO_REASONS, "other": (NOT_PART,)}
+"""Why a mask was answered as it was, by reply; an answer need not say why."""
 
 RECORD_SCHEMA: Final = 1
 
@@ -51,8 +57,9 @@ ANSWER_SCHEMA: Final = pa.schema(
 )
 """Columns of answers.parquet: the answer record of the architecture and, last, `counted_at`.
 
-`node`, `draw`, `reason`, `time` are null where there is none. `counted_at` lists every node whose decision counted this
-answer: the node that asked, and those that drew the mask again and took the known answer instead of paying twice.
+`annotator` is an id: names stand apart (`segloop.annotation.people`). `node`, `draw`, `reason`, `time` are null where
+there is none. `counted_at` lists every node whose decision counted this answer: the node that asked, and those that
+drew the mask again and took the known answer instead of paying twice.
 """
 
 

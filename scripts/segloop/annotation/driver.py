@@ -1,46 +1,52 @@
 """Questions, answers and verdicts of an iteration, answered by the oracle or replayed from people's answers."""
 
-import json
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from segloop.annotation.annotators import UNSAID, Annotators, Given
 from segloop.annotation.answers import (
     ANSWER_SCHEMA,
-    NO,
+    COUNTED_PURPOSES,
+    NO_REASONS,
     PURPOSES,
     RECORD_SCHEMA,
     REPLIES,
-    YES,
     Answers,
     answer_id,
     write_answers,
 )
+from segloop.annotation.certificates import delta_of_iteration, write_certificates
 from segloop.annotation.oracle import good, read_truth_match
+from segloop.annotation.people import Record, match_records, policy_answers, read_gold, read_records
 from segloop.annotation.policies import Decision, Policy, make_policy
+from segloop.annotation.probabilities import probability_path, read_probabilities
+from segloop.annotation.quality import GOLD_SHARE, claim, measure_annotators
 from segloop.annotation.verdicts import DUPLICATE, Verdicts, write_verdicts
 from segloop.annotation.world import World, build_world
 from segloop.config import AnnotationConfig
 from segloop.errors import SegloopError
-from segloop.files import fingerprint
+from segloop.files import fingerprint, write_json
 from segloop.randomness import seed_of
 from segloop.store.index import Index, read_index
+from segloop.store.reduced import read_reduced
 from segloop.store.tree import read_tree
 from segloop.workers import HERE, Workplace, worker_map
 
 logger = logging.getLogger("segloop.annotation")
 
-DECIDE = PURPOSES.index("decide")
-
 Integers = npt.NDArray[np.int64]
 AnswerRows = Callable[[Integers], npt.NDArray[np.int8]]
+Watch = Callable[[Decision], None]
+
+ANNOTATORS_SCHEMA: Final = 1
 
 
 @dataclass(frozen=True)
@@ -52,19 +58,20 @@ class Asked:
     row, node, draw : int64 [A]
         As in `Decision`.
     batch : int64 [A]
-        The round of questions, from 0, counted in each unit by itself.
-    reply : int8 [A]
+        The round of questions, from 0, counted in each unit by itself; rounds about all units come behind.
+    purpose, reply : int8 [A]
     """
 
     row: Integers
     node: Integers
     draw: Integers
     batch: Integers
+    purpose: npt.NDArray[np.int8]
     reply: npt.NDArray[np.int8]
 
     def answers(self, world: World) -> Answers:
         """Return these answers as a policy sees them."""
-        return Answers(world.prediction[self.row], self.reply, self.node, np.full(len(self.row), DECIDE, np.int8))
+        return Answers(world.prediction[self.row], self.reply, self.node, self.purpose)
 
     @staticmethod
     def join(parts: list["Asked"]) -> "Asked":
@@ -74,12 +81,22 @@ class Asked:
             np.concatenate([nothing, *(getattr(part, name) for part in parts)])
             for name in ("row", "node", "draw", "batch")
         )
-        reply = np.concatenate([np.zeros(0, np.int8), *(part.reply for part in parts)])
+        purpose, reply = (
+            np.concatenate([np.zeros(0, np.int8), *(getattr(part, name) for part in parts)])
+            for name in ("purpose", "reply")
+        )
         order = np.lexsort((draw, node, batch))
-        return Asked(row[order], node[order], draw[order], batch[order], reply[order])
+        return Asked(row[order], node[order], draw[order], batch[order], purpose[order], reply[order])
 
 
-def ask_until_done(policy: Policy, world: World, seed: int, answer: AnswerRows, units: Integers) -> Asked:
+def ask_until_done(
+    policy: Policy,
+    world: World,
+    seed: int,
+    answer: AnswerRows | Annotators,
+    units: Integers,
+    watch: Watch | None = None,
+) -> Asked:
     """Ask round after round until the policy has no more questions about these units.
 
     Each step goes on at the units that waited, so that what is decided is not walked through again; that changes
@@ -88,44 +105,102 @@ def ask_until_done(policy: Policy, world: World, seed: int, answer: AnswerRows, 
     Parameters
     ----------
     answer
-        Takes rows, returns `YES` or `NO` for each.
+        Takes rows, returns `YES`, `NO` or `OTHER` for each; or simulated people, whose answers depend on what a mask is
+        asked for, too.
+    watch
+        Is shown each decision before its questions are asked; it holds what was decided at the units of its step alone.
     """
     rounds: list[Asked] = []
     known: list[Answers] = []
     while len(units):
         decision = policy.step(world, Answers.join(known), seed, units)
+        if watch is not None:
+            watch(decision)
         if decision.done:
             break
-        rows = decision.question_row
-        batch = np.full(len(rows), len(rounds), np.int64)
-        rounds.append(Asked(rows, decision.question_node, decision.question_draw, batch, answer(rows)))
+        rounds.append(_ask(decision, len(rounds), answer))
         known.append(rounds[-1].answers(world))
         units = decision.waiting
     return Asked.join(rounds)
+
+
+def ask_the_rest(
+    policy: Policy,
+    world: World,
+    seed: int,
+    answer: AnswerRows | Annotators,
+    before: Asked,
+    watch: Watch | None = None,
+) -> tuple[Asked, Decision]:
+    """Ask what concerns all units together, after `before`; return all that was asked and the last decision.
+
+    Parameters
+    ----------
+    watch
+        Is shown each decision before its questions are asked.
+
+    Raises
+    ------
+    AssertionError
+        If a policy asks again what it was told.
+    """
+    rounds, known = [before], [before.answers(world)]
+    first = int(before.batch.max(initial=-1)) + 1
+    while True:
+        decision = policy.step(world, Answers.join(known), seed)
+        if watch is not None:
+            watch(decision)
+        if decision.done:
+            return Asked.join(rounds), decision
+        asked = _ask(decision, first + len(rounds) - 1, answer)
+        if len(rounds) > len(world) + 1:
+            raise AssertionError(f"{policy} asks again what it was told")
+        rounds.append(asked)
+        known.append(asked.answers(world))
+
+
+def _ask(decision: Decision, number: int, answer: AnswerRows | Annotators) -> Asked:
+    rows, purpose = decision.question_row, decision.question_purpose
+    reply = answer.reply(rows, purpose) if isinstance(answer, Annotators) else answer(rows)
+    return Asked(
+        row=rows,
+        node=decision.question_node,
+        draw=decision.question_draw,
+        batch=np.full(len(rows), number, np.int64),
+        purpose=purpose,
+        reply=reply,
+    )
 
 
 def annotate_oracle(
     *,
     tree: Path,
     index: Path,
+    reduced: Path,
     truth_match: Path,
     answers: Path,
     verdicts: Path,
+    certificates: Path,
+    annotators: Path,
     config: AnnotationConfig,
     iteration: int,
     seed: int,
+    agreement: Path | None = None,
     where: Workplace = HERE,
 ) -> None:
-    """Ask the oracle until the policy is done; the same bytes for any `config.workers`.
+    """Ask simulated people until the policy is done; the same bytes for any `config.workers`.
 
     Parameters
     ----------
-    tree, index, truth_match
+    tree, index, reduced, truth_match
         Inputs of this iteration.
-    answers, verdicts
-        The Parquet files to write; verdicts hold one row for every prediction of the index.
+    answers, verdicts, certificates, annotators
+        The files to write; verdicts hold one row for every prediction of the index, certificates what audits showed,
+        annotators how well those who answered did.
     seed
         The run's seed; draws depend on it and on the iteration.
+    agreement
+        What `distillation` reads its probabilities from.
     where
         Where the workers run, if there are several.
 
@@ -134,23 +209,36 @@ def annotate_oracle(
     SegloopError
         If inputs are missing, damaged or of different iterations.
     """
-    files = _Inputs(str(tree), str(index), str(truth_match), _fingerprint(tree, index, truth_match), config)
+    probability = probability_path(config, iteration, agreement)
+    files = _Inputs(
+        str(tree),
+        str(index),
+        str(reduced),
+        str(truth_match),
+        None if probability is None else str(probability),
+        _fingerprint(tree, index, reduced, truth_match, probability),
+        config,
+        seed,
+    )
     try:
-        world, _ = _load(files)
-        policy, key = make_policy(config), policy_seed(seed, iteration)
+        world, people = _load(files)
+        policy, key = make_policy(config, iteration), policy_seed(seed, iteration)
         units = policy.units(world)
-        tasks = [(files, key, part) for part in _deal(world, units, config.workers)]
+        tasks = [(files, key, iteration, part) for part in _deal(world, units, config.workers)]
         with worker_map(config.workers, where=where) as run:
             asked = Asked.join(run(_ask_units, tasks))
+        asked, _ = ask_the_rest(policy, world, key, people, asked)
     finally:
         _load.cache_clear()
     # The verdicts come from a replay of the whole log: what is written is what anybody gets from these answers.
-    decision = policy.step(world, asked.answers(world), key)
+    decision = make_policy(config, iteration).step(world, asked.answers(world), key)
     if not decision.done:
         raise AssertionError(f"replaying its own answers, {config.policy} asks {len(decision.question_row)} more")
     rows = read_index(index)
-    write_answers(answers, _oracle_table(asked, decision, world, rows, config, iteration))
+    table, gold = _oracle_table(asked, decision, world, rows, people, config, iteration)
+    write_answers(answers, table)
     write_verdicts(verdicts, judge(rows, world, decision))
+    _write_what_is_claimed(certificates, annotators, decision, table, gold, config, iteration)
     logger.info("%d questions, %d of %d accepted", len(asked.row), np.sum(decision.verdict == 1), len(world))
 
 
@@ -164,9 +252,35 @@ def judge(index: Index, world: World, decision: Decision) -> Verdicts:
     verdict, reason = index.inherited.astype(np.int8), np.zeros(len(index), np.int8)
     node = np.full(len(index), -1, np.int64)
     reason[index.duplicate_of != 0] = DUPLICATE
+    certificate = np.full(len(index), -1, np.int16)
     place = np.searchsorted(index.prediction, world.prediction)
     verdict[place], reason[place], node[place] = decision.verdict, decision.reason, decision.node
-    return Verdicts(index.prediction, verdict, reason, node)
+    certificate[place] = decision.certificate
+    ids = tuple(one.certificate_id for one in decision.certificates)
+    return Verdicts(index.prediction, verdict, reason, node, certificate, ids)
+
+
+def _write_what_is_claimed(
+    certificates: Path,
+    annotators: Path,
+    decision: Decision,
+    answers: pa.Table,
+    gold: Mapping[bytes, bool],
+    config: AnnotationConfig,
+    iteration: int,
+) -> None:
+    """Write what audits showed, less what the annotators' errors take from it, and how well the annotators did."""
+    delta = GOLD_SHARE * delta_of_iteration(config.audit.delta, iteration)
+    bound, measured = measure_annotators(answers, gold, config.audit.votes, delta)
+    write_certificates(certificates, claim(decision.certificates, 0.0 if bound is None else bound.upper))
+    write_json(
+        annotators,
+        {
+            "schema": ANNOTATORS_SCHEMA,
+            "gold": None if bound is None else asdict(bound),
+            "annotators": measured,
+        },
+    )
 
 
 # --- the oracle's side ------------------------------------------------------------------------------------------------
@@ -178,32 +292,36 @@ class _Inputs:
 
     tree: str
     index: str
+    reduced: str
     truth_match: str
+    probability: str | None
     fingerprint: str
-    config: AnnotationConfig
+    config: AnnotationConfig = field(hash=False)
+    seed: int
 
 
-def _fingerprint(*paths: Path) -> str:
-    return " ".join(fingerprint(path / "zarr.json" if path.is_dir() else path) for path in paths)
+def _fingerprint(*paths: Path | None) -> str:
+    return " ".join(fingerprint(path / "zarr.json" if path.is_dir() else path) for path in paths if path is not None)
 
 
 @lru_cache(maxsize=1)
-def _load(files: _Inputs) -> tuple[World, npt.NDArray[np.int8]]:
-    """Return the world and what the oracle would reply about each row."""
+def _load(files: _Inputs) -> tuple[World, Annotators]:
+    """Return the world and who answers questions about it."""
     index = read_index(Path(files.index))
     match = read_truth_match(Path(files.truth_match))
     if not np.array_equal(match.prediction, index.prediction):
         raise SegloopError(f"{files.truth_match} and {files.index} hold different predictions. Run match_truth again.")
-    world = build_world(index, read_tree(Path(files.tree)))
+    probability = None if files.probability is None else read_probabilities(Path(files.probability), len(index))
+    world = build_world(index, read_tree(Path(files.tree)), read_reduced(Path(files.reduced)), probability)
     is_good = good(match, files.config.t_iou, files.config.matching)
     place = np.searchsorted(index.prediction, world.prediction)
-    return world, np.where(is_good[place], YES, NO).astype(np.int8)
+    return world, Annotators.of(files.config, files.seed, world.prediction, is_good[place])
 
 
-def _ask_units(task: tuple[_Inputs, int, Integers]) -> Asked:
-    files, seed, units = task
-    world, truth = _load(files)
-    return ask_until_done(make_policy(files.config), world, seed, lambda rows: truth[rows], units)
+def _ask_units(task: tuple[_Inputs, int, int, Integers]) -> Asked:
+    files, seed, iteration, units = task
+    world, people = _load(files)
+    return ask_until_done(make_policy(files.config, iteration), world, seed, people, units)
 
 
 def _deal(world: World, units: Integers, workers: int) -> list[Integers]:
@@ -221,46 +339,109 @@ def _deal(world: World, units: Integers, workers: int) -> list[Integers]:
     return [np.array(hand, np.int64) for hand in hands if hand]
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Answers and the questions that they are about; the arrays hold one entry a question."""
+
+    row: Integers
+    node: Integers
+    draw: Integers
+    batch: Integers
+    purpose: npt.NDArray[np.int8]
+    given: Given
+
+    @staticmethod
+    def apart(row: Integers, purpose: str, batch: int, given: Given) -> "_Part":
+        """Return answers that measure those who give them, shown with the last batch."""
+        count = len(row)
+        return _Part(
+            row=row,
+            node=np.full(count, -1, np.int64),
+            draw=np.arange(count, dtype=np.int64),
+            batch=np.full(count, batch, np.int64),
+            purpose=np.full(count, PURPOSES.index(purpose), np.int8),
+            given=given,
+        )
+
+
 def _oracle_table(
-    asked: Asked, decision: Decision, world: World, index: Index, config: AnnotationConfig, iteration: int
+    asked: Asked,
+    decision: Decision,
+    world: World,
+    index: Index,
+    people: Annotators,
+    config: AnnotationConfig,
+    iteration: int,
+) -> tuple[pa.Table, dict[bytes, bool]]:
+    """Return every single answer, and the truth of the masks of gold questions by mask key."""
+    given = people.ask(asked.row, asked.purpose)
+    parts = [_Part(asked.row, asked.node, asked.draw, asked.batch, asked.purpose, given)]
+    last = int(asked.batch.max(initial=0))
+    gold: dict[bytes, bool] = {}
+    if config.gold is not None:
+        rows, answers = people.gold(len(asked.row) // config.gold, iteration)
+        parts.append(_Part.apart(rows, "gold", last, answers))
+        gold = dict(zip(_keys(rows, world, index), people.truth[rows].tolist(), strict=True))
+    if config.repeats is not None:
+        rows, answers = people.repeats(asked.row, given, len(asked.row) // config.repeats, iteration)
+        parts.append(_Part.apart(rows, "repeat", last, answers))
+    tables = [_table_of(part, decision, world, index, people.names, config) for part in parts]
+    table = pa.concat_tables(tables).combine_chunks()
+    names = pa.array(_answer_ids(table, iteration), pa.string())
+    return table.set_column(table.schema.get_field_index("answer_id"), "answer_id", names), gold
+
+
+def _keys(rows: Integers, world: World, index: Index) -> list[bytes]:
+    keys = index.mask_key[np.searchsorted(index.prediction, world.prediction[rows])]
+    return [key.tobytes() for key in keys]
+
+
+def _table_of(
+    part: _Part, decision: Decision, world: World, index: Index, names: list[str], config: AnnotationConfig
 ) -> pa.Table:
-    count = len(asked.row)
-    keys = index.mask_key[np.searchsorted(index.prediction, world.prediction[asked.row])]
-    names = [key.tobytes() for key in keys]
-    seconds = config.oracle.seconds
+    """Return the rows of answers.parquet, without the names of the answers."""
+    given, count = part.given, len(part.given)
+    row, node, purpose = part.row[given.question], part.node[given.question], part.purpose[given.question]
     return pa.table(
         {
             "schema": np.full(count, RECORD_SCHEMA, np.int32),
-            "answer_id": _names(names, iteration),
-            "prediction": world.prediction[asked.row],
-            "mask_key": pa.array(names, pa.binary(32)),
-            "annotator": pa.array(["oracle"] * count, pa.string()),
-            "purpose": pa.array([PURPOSES[DECIDE]] * count, pa.string()),
-            "reply": pa.array([REPLIES[reply] for reply in asked.reply.tolist()], pa.string()),
-            "reason": pa.nulls(count, pa.string()),
+            "answer_id": pa.nulls(count, pa.string()),
+            "prediction": world.prediction[row],
+            "mask_key": pa.array(_keys(row, world, index), pa.binary(32)),
+            "annotator": pa.array([names[number] for number in given.annotator.tolist()], pa.string()),
+            "purpose": pa.array([PURPOSES[number] for number in purpose.tolist()], pa.string()),
+            "reply": pa.array([REPLIES[reply] for reply in given.reply.tolist()], pa.string()),
+            "reason": pa.array([None if n == UNSAID else NO_REASONS[n] for n in given.reason.tolist()], pa.string()),
             "t_iou": np.full(count, config.t_iou),
             "text_version": pa.nulls(count, pa.string()),
             "layout": pa.nulls(count, pa.string()),
             "default_used": np.zeros(count, np.bool_),
-            "node": pa.array(asked.node, mask=asked.node < 0),
-            "draw": asked.draw,
-            "batch": asked.batch,
-            "seconds": np.full(count, seconds),
-            "price": np.full(count, seconds / 3600 * config.hourly_wage),
+            "node": pa.array(node, mask=node < 0),
+            "draw": part.draw[given.question],
+            "batch": part.batch[given.question],
+            "seconds": given.seconds,
+            "price": given.seconds / 3600 * config.hourly_wage,
             "time": pa.nulls(count, pa.string()),
-            "counted_at": _counted_at(asked.row, decision),
+            "counted_at": _counted_at(np.where(_counts(purpose), row, -1), decision),
         },
         schema=ANSWER_SCHEMA,
     )
 
 
-def _names(keys: list[bytes], iteration: int) -> list[str]:
-    """Return an answer id for each key; two predictions with one mask count as two answers on it."""
-    seen: dict[bytes, int] = {}
+def _counts(purpose: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
+    """Return which answers say something about a mask, and not about who answered."""
+    return np.isin(purpose, [PURPOSES.index(word) for word in COUNTED_PURPOSES])
+
+
+def _answer_ids(table: pa.Table, iteration: int) -> list[str]:
+    """Return an id for each answer; two predictions with one mask count as two answers on it."""
+    seen: dict[tuple[bytes, str, str], int] = {}
     names = []
-    for key in keys:
-        names.append(answer_id(key, "oracle", PURPOSES[DECIDE], iteration, seen.get(key, 0)))
-        seen[key] = seen.get(key, 0) + 1
+    columns = (table.column(name).to_pylist() for name in ("mask_key", "annotator", "purpose"))
+    for key, annotator, purpose in zip(*columns, strict=True):
+        number = seen.get((key, annotator, purpose), 0)
+        names.append(answer_id(key, annotator, purpose, iteration, number))
+        seen[key, annotator, purpose] = number + 1
     return names
 
 
@@ -281,22 +462,31 @@ def annotate_people(
     *,
     tree: Path,
     index: Path,
+    reduced: Path,
     recorded: Path,
     answers: Path,
     verdicts: Path,
+    certificates: Path,
+    annotators: Path,
     config: AnnotationConfig,
     iteration: int,
     seed: int,
+    agreement: Path | None = None,
+    gold: Path | None = None,
 ) -> None:
     """Replay people's answers through the policy that asked the questions, and judge every prediction.
 
     Answers are matched with masks by their mask key. Those without a matching mask are kept in the table, counted and
-    reported as stale; they decide nothing.
+    reported as stale; they decide nothing. Of several annotators' answers to one question the majority counts.
 
     Parameters
     ----------
     recorded
         One JSON object a line, with the fields of the answer record; `mask_key` in hexadecimal digits.
+    agreement
+        What `distillation` reads its probabilities from.
+    gold
+        Truth of the masks of gold questions, see `segloop.annotation.people.read_gold`.
 
     Raises
     ------
@@ -304,108 +494,37 @@ def annotate_people(
         If a record is damaged (named by its line), or the policy still has questions.
     """
     rows = read_index(index)
-    world = build_world(rows, read_tree(tree))
-    records = read_records(recorded)
-    matched = _by_mask_key(records, rows, world)
-    log = _policy_answers(records, matched, world)
-    decision = make_policy(config).step(world, log, policy_seed(seed, iteration))
+    path = probability_path(config, iteration, agreement)
+    probability = None if path is None else read_probabilities(path, len(rows))
+    world = build_world(rows, read_tree(tree), read_reduced(reduced), probability)
+    records, known = read_records(recorded), read_gold(gold)
+    matched = match_records(records, rows, world)
+    log = policy_answers(records, matched, world, config.audit.votes)
+    decision = make_policy(config, iteration).step(world, log, policy_seed(seed, iteration))
     if not decision.done:
+        votes = f" ({config.audit.votes} annotators for each of an audit)" if config.audit.votes > 1 else ""
         raise SegloopError(
             f"{recorded} leaves {len(decision.question_row)} questions of {config.policy} open. "
-            "Add their answers to that file, then run it again."
+            f"Add their answers{votes} to that file, then run it again."
         )
-    stale = int(np.count_nonzero(matched < 0))
-    if stale:
-        logger.warning("%d of %d answers are stale: no mask of this iteration has their key", stale, len(records))
-    counted = _counted_at(matched, decision).to_pylist()
+    about_masks = np.array([record["purpose"] in COUNTED_PURPOSES for record in records], np.bool_)
+    _warn(records, about_masks & (matched < 0), known)
+    counted = _counted_at(np.where(about_masks, matched, -1), decision).to_pylist()
     for record, row, nodes in zip(records, matched.tolist(), counted, strict=True):
         record["counted_at"] = nodes
+        if record["price"] is None and record["seconds"] is not None:
+            record["price"] = record["seconds"] / 3600 * config.hourly_wage
         if row >= 0:
             record["prediction"] = int(world.prediction[row])
-    write_answers(answers, pa.Table.from_pylist(records, schema=ANSWER_SCHEMA))
+    table = pa.Table.from_pylist(records, schema=ANSWER_SCHEMA)
+    write_answers(answers, table)
     write_verdicts(verdicts, judge(rows, world, decision))
+    _write_what_is_claimed(certificates, annotators, decision, table, known, config, iteration)
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """Read answer records from a file with one JSON object a line.
-
-    Returns
-    -------
-    Records with the columns of `ANSWER_SCHEMA` but `counted_at`; missing optional fields are None, `mask_key` is bytes.
-
-    Raises
-    ------
-    SegloopError
-        If a line is no valid record; the message names file and line.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SegloopError(f"{path} cannot be read ({error}). Check the path annotation.answers_root.") from None
-    lines = enumerate(text.splitlines(), start=1)
-    return [_record(line, f"{path}, line {number}") for number, line in lines if line.strip()]
-
-
-_REQUIRED = ("answer_id", "prediction", "mask_key", "annotator", "purpose", "reply")
-
-
-def _record(line: str, where: str) -> dict[str, Any]:
-    try:
-        given = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise SegloopError(f"{where} is not valid JSON ({error}). Mend or remove that line.") from None
-    if not isinstance(given, dict):
-        raise SegloopError(f"{where} is not a JSON object. Mend or remove that line.")
-    missing = [name for name in _REQUIRED if given.get(name) is None]
-    if missing:
-        raise SegloopError(f"{where} lacks {', '.join(missing)}. Mend or remove that line.")
-    record = {name: given.get(name) for name in ANSWER_SCHEMA.names if name != "counted_at"}
-    try:
-        record["mask_key"] = bytes.fromhex(given["mask_key"])
-        record["prediction"] = int(given["prediction"])
-        pa.Table.from_pylist([record], schema=ANSWER_SCHEMA)
-    except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
-        raise SegloopError(f"{where} is no answer record ({error}). Mend or remove that line.") from None
-    if record["reply"] not in REPLIES.values() or record["purpose"] not in PURPOSES:
-        raise SegloopError(
-            f"{where}: reply {record['reply']!r} or purpose {record['purpose']!r} is unknown; replies are "
-            f"{', '.join(REPLIES.values())}, purposes {', '.join(PURPOSES)}. Mend that line."
-        )
-    return record
-
-
-def _by_mask_key(records: Iterable[dict[str, Any]], index: Index, world: World) -> Integers:
-    """Return the row that each record is about, -1 where no mask has its key."""
-    place = np.searchsorted(index.prediction, world.prediction)
-    by_key: dict[bytes, dict[int, int]] = {}
-    for row, key in enumerate(index.mask_key[place]):
-        by_key.setdefault(key.tobytes(), {})[int(world.prediction[row])] = row
-    rows = []
-    for record in records:
-        candidates = by_key.get(record["mask_key"], {})
-        # Should two predictions have one mask, the one that was shown comes first.
-        rows.append(candidates.get(record["prediction"], next(iter(candidates.values()), -1)))
-    return np.array(rows, np.int64)
-
-
-def _policy_answers(records: list[dict[str, Any]], rows: Integers, world: World) -> Answers:
-    """Return the records that are about a mask of the world, as a policy sees them.
-
-    The node of a record means something on the tree it was asked on only; a record of another prediction id comes from
-    another run or iteration, so that its answer counts as one from outside the tree.
-    """
-    numbers = {word: number for number, word in REPLIES.items()}
-    kept = [(record, row) for record, row in zip(records, rows.tolist(), strict=True) if row >= 0]
-    return Answers(
-        prediction=np.array([world.prediction[row] for _, row in kept], np.uint64),
-        reply=np.array([numbers[record["reply"]] for record, _ in kept], np.int8),
-        node=np.array([_node(record, row, world) for record, row in kept], np.int64),
-        purpose=np.array([PURPOSES.index(record["purpose"]) for record, _ in kept], np.int8),
-    )
-
-
-def _node(record: dict[str, Any], row: int, world: World) -> int:
-    nodes = 0 if world.tree is None else len(world.tree.size)
-    node = record["node"]
-    same = record["prediction"] == int(world.prediction[row])
-    return node if same and node is not None and 0 <= node < nodes else -1
+def _warn(records: list[Record], stale: npt.NDArray[np.bool_], gold: Mapping[bytes, bool]) -> None:
+    if stale.any():
+        logger.warning("%d of %d answers are stale: no mask of this iteration has their key", stale.sum(), len(records))
+    unknown = sum(record["purpose"] == "gold" and record["mask_key"] not in gold for record in records)
+    if unknown:
+        logger.warning("%d gold answers are about masks that gold.json does not hold; they measure nobody", unknown)

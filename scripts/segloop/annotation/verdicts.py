@@ -22,6 +22,7 @@ REASONS: Final = ("", "answered", "cluster", "prefix", "edited", "duplicate")
 NO_REASON: Final = REASONS.index("")
 ANSWERED: Final = REASONS.index("answered")
 CLUSTER: Final = REASONS.index("cluster")
+PREFIX: Final = REASONS.index("prefix")
 DUPLICATE: Final = REASONS.index("duplicate")
 
 VERDICT_SCHEMA: Final = pa.schema(
@@ -48,12 +49,18 @@ class Verdicts:
         Position in `REASONS`; words on disk.
     node : int64 [N]
         The node whose decision or question gave the verdict; -1 for none (null on disk).
+    certificate : int16 [N]
+        Position in `certificate_ids` of the audit that the mask was accepted with; -1 for none (null on disk).
+    certificate_ids
+        Names of the audits; names on disk.
     """
 
     prediction: npt.NDArray[np.uint64]
     verdict: npt.NDArray[np.int8]
     reason: npt.NDArray[np.int8]
     node: npt.NDArray[np.int64]
+    certificate: npt.NDArray[np.int16]
+    certificate_ids: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.prediction)
@@ -84,11 +91,18 @@ def write_verdicts(path: Path, verdicts: Verdicts) -> None:
             "verdict": words.cast(pa.string()),
             "reason": reasons.cast(pa.string()),
             "node": pa.array(verdicts.node, mask=verdicts.node < 0),
-            "certificate_id": pa.nulls(len(verdicts), pa.string()),
+            "certificate_id": _names(verdicts),
         },
         schema=VERDICT_SCHEMA,
     )
     write_table(path, table)
+
+
+def _names(verdicts: Verdicts) -> pa.Array:
+    if not verdicts.certificate_ids:
+        return pa.nulls(len(verdicts), pa.string())
+    places = pa.array(verdicts.certificate, mask=verdicts.certificate < 0)
+    return pa.DictionaryArray.from_arrays(places, pa.array(verdicts.certificate_ids)).cast(pa.string())
 
 
 def read_verdicts(path: Path) -> Verdicts:
@@ -100,11 +114,14 @@ def read_verdicts(path: Path) -> Verdicts:
         If the file is missing, damaged, of another layout, or holds an unknown word.
     """
     table = read_table(path, VERDICT_SCHEMA)
+    encoded = table.column("certificate_id").combine_chunks().dictionary_encode()
     return Verdicts(
         prediction=table.column("prediction").to_numpy().astype(np.uint64),
         verdict=_numbers(table, "verdict", {word: value for value, word in WORDS.items()}, path),
         reason=_numbers(table, "reason", {word: place for place, word in enumerate(REASONS)}, path),
         node=table.column("node").fill_null(-1).to_numpy().astype(np.int64),
+        certificate=encoded.indices.fill_null(-1).to_numpy().astype(np.int16),
+        certificate_ids=tuple(encoded.dictionary.to_pylist()),
     )
 
 

@@ -8,10 +8,12 @@ import numpy.typing as npt
 
 from segloop.errors import SegloopError
 from segloop.store.index import Index
+from segloop.store.reduced import Reduced
 from segloop.store.tree import Tree
 
 
-@dataclass(frozen=True)
+# Told apart by identity, so that what is computed of a world can be remembered beside it.
+@dataclass(frozen=True, eq=False)
 class World:
     """The predictions that can be asked about, as rows 0..N-1.
 
@@ -28,6 +30,11 @@ class World:
     score : float32 [N]
     image_id : int64 [N]
     predicted_iou : float32 [N] or None
+    embedding : float16 [N, d] or None
+        Leading principal components of what was clustered, rows of length 1 before the projection; zero outside the
+        tree. What models learn from: it says how good a mask is much as the whole embedding does, and fits into memory.
+    probability : float32 [N] or None
+        Some model's probability that a mask is good, in 0..1; the policies `verifier` and `distillation` accept by it.
     """
 
     tree: Tree | None
@@ -36,6 +43,8 @@ class World:
     score: npt.NDArray[np.float32]
     image_id: npt.NDArray[np.int64]
     predicted_iou: npt.NDArray[np.float32] | None = None
+    embedding: npt.NDArray[np.float16] | None = None
+    probability: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.prediction)
@@ -68,13 +77,23 @@ class World:
         return np.where(self.prediction[row] == prediction, row, -1)
 
 
-def build_world(index: Index, tree: Tree | None) -> World:
+def build_world(
+    index: Index,
+    tree: Tree | None,
+    reduced: Reduced | None = None,
+    probability: npt.NDArray[np.float32] | None = None,
+) -> World:
     """Return the world of an iteration: every prediction of the index that is not a duplicate.
+
+    Parameters
+    ----------
+    probability
+        One for each prediction of the index, in its order (`segloop.annotation.probabilities`).
 
     Raises
     ------
     SegloopError
-        If tree and index do not hold the same predictions.
+        If tree, index and reduced embeddings do not hold the same predictions.
     """
     asked = np.flatnonzero(index.duplicate_of == 0)
     if tree is not None:
@@ -86,6 +105,12 @@ def build_world(index: Index, tree: Tree | None) -> World:
                 "they do not belong together. Make the index and the tree of this iteration again."
             )
         asked = place.astype(np.int64)
+    embedding = None
+    if tree is not None and reduced is not None:
+        if not np.array_equal(reduced.row_id, tree.row_id):
+            raise SegloopError("the reduced embeddings are not those of the tree. Make both of this iteration again.")
+        outside = np.zeros((len(asked) - tree.n, reduced.components.shape[1]), np.float16)
+        embedding = np.concatenate([reduced.components, outside])
     return World(
         tree=tree,
         prediction=index.prediction[asked],
@@ -93,4 +118,6 @@ def build_world(index: Index, tree: Tree | None) -> World:
         score=index.score[asked],
         image_id=index.image_id[asked],
         predicted_iou=None if index.predicted_iou is None else index.predicted_iou[asked],
+        embedding=embedding,
+        probability=None if probability is None else probability[asked],
     )

@@ -230,17 +230,18 @@ class PreparedSource:
 
     def read(self, rows: Rows) -> npt.NDArray[np.float16]:
         """Return the prepared embeddings of ascending rows, float16 [n, D]."""
-        unit = _unit_or_zero(self._base.read(rows))
+        unit = unit_or_zero(self._base.read(rows))
         known = unit.any(axis=1)
         if self._projection is not None:
             mean, axes = self._projection
-            unit = _unit_or_zero((unit - mean) @ axes)
+            unit = unit_or_zero((unit - mean) @ axes)
         out = np.concatenate([unit, self._extra[rows]], axis=1).astype(np.float16)
         out[~known] = 0
         return out
 
 
-def _unit_or_zero(values: Floats) -> npt.NDArray[np.float32]:
+def unit_or_zero(values: Floats) -> npt.NDArray[np.float32]:
+    """Return rows of length 1, and zero for rows without a direction, float32 [n, D]."""
     lengths = distances.norms(values)
     usable = distances.has_direction(lengths)
     unit = np.zeros(values.shape, np.float32)
@@ -301,7 +302,7 @@ def principal_axes(
         rows = np.sort(generator("principal components", seed).choice(len(rows), _PCA_ROWS, replace=False))
     total, products, used = np.zeros(source.dim), np.zeros((source.dim, source.dim)), 0
     for block in blocks(rows, "principal components"):
-        unit = _unit_or_zero(source.read(block))
+        unit = unit_or_zero(source.read(block))
         unit = unit[unit.any(axis=1)]
         total += unit.sum(axis=0, dtype=np.float64)
         products += unit.T @ unit

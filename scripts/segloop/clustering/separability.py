@@ -14,8 +14,8 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from segloop.annotation.answers import COUNTED_PURPOSES
-from segloop.annotation.driver import read_records
 from segloop.annotation.oracle import good, read_truth_match
+from segloop.annotation.people import read_records
 from segloop.clustering.distances import unit_rows
 from segloop.clustering.near_duplicates import count_near_duplicates
 from segloop.clustering.neighbours import Rows, Slabs, nearest

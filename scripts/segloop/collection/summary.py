@@ -1,15 +1,15 @@
 """What an iteration and a run came to."""
 
-import csv
 import platform
-from collections import defaultdict
+from collections import Counter, defaultdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from segloop.annotation.answers import read_answers
+from segloop.annotation.answers import COUNTED_PURPOSES, NO_REASONS, NOT_PART, OTHER, REPLIES, read_answers
+from segloop.annotation.certificates import read_certificates
 from segloop.annotation.oracle import Truth, good, mask_iou, match_one_to_one, read_truth_match
 from segloop.annotation.verdicts import ACCEPTED, DUPLICATE, read_verdicts
 from segloop.config import AnnotationConfig, LoopConfig
@@ -42,14 +42,14 @@ def summarise_iteration(
     *,
     iteration: int,
     evaluation: Path,
-    model: Path,
     output: Path,
     collected: list[Path],
-    gpu_benchmarks: list[Path],
+    ledger: Path,
     annotation: AnnotationConfig,
     index: Path | None = None,
     answers: Path | None = None,
     verdicts: Path | None = None,
+    certificates: Path | None = None,
     truth_match: Path | None = None,
     truth: Path | None = None,
     control_evaluation: Path | None = None,
@@ -60,13 +60,11 @@ def summarise_iteration(
     ----------
     evaluation
         evaluation.json of the model that this iteration trained.
-    model
-        Its folder.
     collected
         collected.json of the iterations 1..i; empty in iteration 0.
-    gpu_benchmarks
-        Snakemake's TSV files of the jobs of this iteration that use a GPU where there is one; missing ones count as 0.
-    index, answers, verdicts
+    ledger
+        ledger.json of this iteration.
+    index, answers, verdicts, certificates
         Of this iteration; None in iteration 0, in which nothing is asked.
     truth_match, truth
         None where the pool's truth is not known.
@@ -83,15 +81,16 @@ def summarise_iteration(
     summary |= dict.fromkeys(
         ("predictions", "duplicates", "questions", "collected", "collected_total", "masks_per_question")
     )
-    summary |= dict.fromkeys(("precision", "recall", "truth_recall"))
+    summary |= dict.fromkeys(("precision", "recall", "truth_recall", "reasons", "certificate"))
     if index is not None and verdicts is not None and answers is not None:
         summary |= _counts(index, answers, collected)
         summary |= _against_predictions(verdicts, truth_match, annotation)
         summary["truth_recall"] = None if truth is None else truth_recall(collected, truth, annotation.t_iou)
+        summary["reasons"] = _reasons(answers)
+        summary["certificate"] = None if certificates is None else _claims(certificates) or None
     summary |= {name: measured[name] for name in ("ap", "ap50", "ap_per_category")}
     summary["control_ap"] = None if control_evaluation is None else read_json(control_evaluation)["ap"]
-    summary["certificate"] = None
-    summary |= _cost(answers) | {"gpu_hours": gpu_hours(model, gpu_benchmarks)}
+    summary |= _cost(ledger)
     write_json(output, summary)
 
 
@@ -151,43 +150,37 @@ def truth_recall(collected: list[Path], truth: Path, t_iou: float) -> float | No
     return matched / wanted.count if wanted.count else None
 
 
-def _cost(answers: Path | None) -> dict[str, Any]:
-    """Return what the answers of an iteration cost: dollars, and people's seconds."""
-    if answers is None:
-        return {"dollars": None, "seconds": None}
+def _cost(ledger: Path) -> dict[str, Any]:
+    """Return what an iteration cost and what its masks are worth; people's part is unknown where nobody was asked."""
+    content = read_json(ledger)
+    people, machine = content["people"], content["machine"]
+    asked = content["iteration"] > 0
+    return {
+        "dollars": people["dollars"] if asked else None,
+        "seconds": people["seconds"] if asked else None,
+        "gpu_hours": machine["gpu_hours"],
+        "cpu_hours": machine["cpu_hours"],
+        "machine_dollars": machine["dollars"],
+        "value": content["value"],
+    }
+
+
+def _reasons(answers: Path) -> dict[str, int]:
+    """Return how often each reason was given for not saying yes, those that were given alone."""
     table = read_answers(answers)
-
-    def total(column: str) -> float:
-        return float(table.column(column).fill_null(0.0).to_numpy().sum())
-
-    return {"dollars": total("price"), "seconds": total("seconds")}
-
-
-def gpu_hours(model: Path, benchmarks: list[Path]) -> float:
-    """Return the hours that an iteration's jobs held GPUs: 0 if its model was trained on a CPU.
-
-    A training counts its own hours, over all its GPUs and restarts; `benchmarks` are those of the other jobs.
-
-    Raises
-    ------
-    SegloopError
-        If the model is missing or damaged, or a benchmark file is not one of Snakemake's.
-    """
-    description = read_json(model / "model.json")
-    if not str(description.get("device", "cpu")).startswith("cuda"):
-        return 0.0
-    others = sum(_benchmark_seconds(path) for path in benchmarks if path.is_file()) / 3600
-    return float(description.get("gpu_hours", 0.0)) + others
+    counted = zip(*(table.column(name).to_pylist() for name in ("purpose", "reply", "reason")), strict=True)
+    found = Counter(
+        reason or NOT_PART
+        for purpose, reply, reason in counted
+        if purpose in COUNTED_PURPOSES and (reason is not None or reply == REPLIES[OTHER])
+    )
+    return {word: found[word] for word in (*NO_REASONS, NOT_PART) if found[word]}
 
 
-def _benchmark_seconds(path: Path) -> float:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    try:
-        # Repeated benchmarks are repeated runs: each held the GPU.
-        return sum(float(row["s"]) for row in rows)
-    except (KeyError, TypeError, ValueError):
-        raise SegloopError(f"{path} is not a benchmark of Snakemake. Remove it and run the summary again.") from None
+def _claims(certificates: Path) -> list[dict[str, Any]]:
+    """Return what the audits of an iteration show, of each audited set."""
+    names = ("certificate_id", "size", "target", "lower", "false_yes", "claimed", "passed")
+    return [{name: getattr(one, name) for name in names} for one in read_certificates(certificates)]
 
 
 def stop_reason(summaries: list[dict[str, Any]], loop: LoopConfig) -> str | None:
@@ -200,8 +193,10 @@ def stop_reason(summaries: list[dict[str, Any]], loop: LoopConfig) -> str | None
 
     Returns
     -------
-    "no_new_masks" (the last iteration collected none) or "no_better_ap" (its AP is not above that of the iteration
-    before) where the configuration names these rules; "iterations" when all are done. Unknown figures stop nothing.
+    "no_new_masks" (the last iteration collected none), "no_better_ap" (its AP is not above that of the iteration
+    before) or "cost" (people and machines cost more than its masks are worth, and a mask of the next iteration is
+    taken to cost as much) where the configuration names these rules; "iterations" when all are done. Unknown figures
+    stop nothing.
     """
     last = summaries[-1]
     rules = [] if loop.stop == "never" else loop.stop
@@ -211,6 +206,8 @@ def stop_reason(summaries: list[dict[str, Any]], loop: LoopConfig) -> str | None
         aps = last["ap"], summaries[-2]["ap"]
         if "no_better_ap" in rules and None not in aps and aps[0] <= aps[1]:
             return "no_better_ap"
+        if "cost" in rules and last["value"] is not None and last["dollars"] + last["machine_dollars"] > last["value"]:
+            return "cost"
     return "iterations" if last["iteration"] >= loop.iterations else None
 
 

@@ -88,7 +88,7 @@ def predict_images(
     ------
     Image id, pixels and detections above `score`.
     """
-    for batch in _batches(_readable(images, report), prediction.batch_size):
+    for batch in batches(_readable(images, report), prediction.batch_size):
         found = segmenter.predict([image for _, image in batch], score=score)
         for (image_id, image), detections in zip(batch, found, strict=True):
             yield image_id, image, detections
@@ -111,7 +111,8 @@ def _open(record: tuple[int, str]) -> tuple[int, str, ImageArray | ImageError]:
         return image_id, file, error
 
 
-def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Cut items into lists of `size`; the last one may be shorter."""
     batch: list[Item] = []
     for item in items:
         batch.append(item)

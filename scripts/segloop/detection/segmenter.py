@@ -61,7 +61,7 @@ class Segmenter(Protocol):
     def categories(self) -> list[dict[str, Any]]:
         """COCO categories of the training set."""
 
-    def predict(self, images: list[ImageArray], *, score: float) -> list[Detections]:
+    def predict(self, images: list[ImageArray], *, score: float, scale: float = 1.0) -> list[Detections]:
         """Find objects.
 
         Parameters
@@ -70,6 +70,8 @@ class Segmenter(Protocol):
             RGB, uint8[H, W, 3]; sizes may differ.
         score
             Only detections above this score are returned.
+        scale
+            How much larger than usual the network sees the images; what it finds has their own size.
 
         Returns
         -------

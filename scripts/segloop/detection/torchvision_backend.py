@@ -159,10 +159,16 @@ def load_model(model: Path) -> tuple[MaskRCNN, dict[str, Any], DetectorConfig]:
     return network, description, config
 
 
-def scaled_size(height: int, width: int, config: DetectorConfig) -> tuple[int, int]:
-    """Return the height and width an image is scaled to: `min_size` for the shorter side, within `max_size`."""
-    scale = min(config.min_size / min(height, width), config.max_size / max(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
+def scaled_size(height: int, width: int, config: DetectorConfig, scale: float = 1.0) -> tuple[int, int]:
+    """Return the height and width an image is scaled to: `min_size` for the shorter side, within `max_size`.
+
+    Parameters
+    ----------
+    scale
+        Factor on both limits.
+    """
+    factor = scale * min(config.min_size / min(height, width), config.max_size / max(height, width))
+    return max(1, round(height * factor)), max(1, round(width * factor))
 
 
 def to_batch(images: list[ImageArray], device: torch.device) -> Tensor:
@@ -208,17 +214,17 @@ class TorchvisionSegmenter:
         self.weights_sha256: str = description["weights_sha256"]
         self._category = np.array([category["id"] for category in self.categories], dtype=np.int32)
 
-    def predict(self, images: list[ImageArray], *, score: float) -> list[Detections]:
+    def predict(self, images: list[ImageArray], *, score: float, scale: float = 1.0) -> list[Detections]:
         """Find objects; see `Segmenter.predict`."""
         detections: list[Detections] = []
         with numerical_settings(self._device, self._threads), torch.inference_mode():
             for group in _runs_of_equal_size(images):
-                detections += self._predict_equal(group, score)
+                detections += self._predict_equal(group, score, scale)
         return detections
 
-    def _predict_equal(self, images: list[ImageArray], score: float) -> list[Detections]:
+    def _predict_equal(self, images: list[ImageArray], score: float, scale: float) -> list[Detections]:
         height, width = images[0].shape[:2]
-        size = scaled_size(height, width, self._config)
+        size = scaled_size(height, width, self._config, scale)
         batch = to_batch([scale_image(image, size) for image in images], self._device)
         found = self._network.detect(batch, [size] * len(images), score)
         return [self._detections(one, height, width, size) for one in found]

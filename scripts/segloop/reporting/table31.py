@@ -77,6 +77,7 @@ _STOPPED: Final = {
     "iterations": "The run ended after the configured number of iterations.",
     "no_new_masks": "The run stopped because the last iteration collected no new masks.",
     "no_better_ap": "The run stopped because AP no longer rose.",
+    "cost": "The run stopped because the last iteration cost more than its masks are worth.",
 }
 
 
@@ -173,7 +174,7 @@ def _page(run: RunSummary, rows: list[Row]) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Table 3.1 of this run</title>
 <style>
-{_CSS}</style>
+{CSS}</style>
 </head>
 <body>
 <h1>This run in the shape of the thesis's Table 3.1</h1>
@@ -238,7 +239,7 @@ def _notes(run: RunSummary) -> list[str]:
     return notes
 
 
-_CSS: Final = """\
+CSS: Final = """\
 body { font: 15px/1.45 "DejaVu Sans", Verdana, sans-serif; color: #1f2933; background: #fff; margin: 1.5rem; }
 h1 { font-size: 1.25rem; }
 .scroll { overflow-x: auto; }

@@ -95,6 +95,10 @@ class Partitions:
         """Return rows start..stop as they were predicted, float16 [n, D]."""
         return self._store.read("embeddings", start, stop)
 
+    def picked(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float16]:
+        """Return the given rows, float16 [n, D]."""
+        return self._store.read_rows("embeddings", rows)
+
     def lengths(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """Return the Euclidean lengths of rows start..stop, float32 [n]."""
         return self._store.read("norm", start, stop)

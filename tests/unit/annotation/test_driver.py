@@ -3,18 +3,23 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from segloop.annotation.answers import Answers, read_answers
-from segloop.annotation.driver import annotate_oracle, annotate_people, policy_seed, read_records
+from segloop.annotation.certificates import read_certificates
+from segloop.annotation.driver import annotate_oracle, annotate_people, policy_seed
 from segloop.annotation.oracle import MATCH_SCHEMA
 from segloop.annotation.policies import make_policy
+from segloop.annotation.quality import claimed_precision
 from segloop.annotation.tables import write_table
 from segloop.annotation.verdicts import ANSWERED, CLUSTER, DUPLICATE, read_verdicts
 from segloop.annotation.world import build_world
-from segloop.config import AnnotationConfig
+from segloop.config import AnnotationConfig, AuditConfig, OracleConfig
 from segloop.errors import SegloopError
-from segloop.store.index import write_index
+from segloop.files import read_json
+from segloop.store.index import read_index, write_index
+from segloop.store.reduced import Reduced, write_reduced
 from segloop.store.tree import write_tree
 from segloop.workers import worker_map
 
@@ -37,12 +42,17 @@ def stage(tmp_path, make_tree, make_world, make_index):
         write_table(tmp_path / "match.parquet", table)
         write_tree(tmp_path / "tree.zarr", tree)
         write_index(tmp_path / "index.zarr", index, {})
+        components = np.random.default_rng(seed).normal(size=(tree.n, 4)).astype(np.float16)
+        write_reduced(tmp_path / "reduced.zarr", Reduced(tree.row_id, components, {}))
         arguments = {
             "tree": tmp_path / "tree.zarr",
             "index": tmp_path / "index.zarr",
+            "reduced": tmp_path / "reduced.zarr",
             "truth_match": tmp_path / "match.parquet",
             "answers": tmp_path / "answers.parquet",
             "verdicts": tmp_path / "verdicts.parquet",
+            "certificates": tmp_path / "certificates.json",
+            "annotators": tmp_path / "annotators.json",
             "config": AnnotationConfig(policy="thesis", n=4, t_iou=0.8),
             "iteration": 1,
             "seed": 3,
@@ -106,7 +116,7 @@ def test_any_number_of_workers_writes_the_same_bytes(stage, monkeypatch, many, r
     arguments, *_ = stage()
     written = []
     for workers in (1, *many):
-        config = AnnotationConfig(n=4, t_iou=0.8, workers=workers, start="top:6", reuse=reuse)
+        config = AnnotationConfig(policy="thesis", n=4, t_iou=0.8, workers=workers, start="top:6", reuse=reuse)
         annotate_oracle(**arguments | {"config": config})
         written.append((arguments["answers"].read_bytes(), arguments["verdicts"].read_bytes()))
     assert all(files == written[0] for files in written)
@@ -124,7 +134,7 @@ def test_seed_and_iteration_change_the_draws(stage):
 
 def test_answers_say_what_they_cost_and_which_nodes_counted_them(stage):
     arguments, *_ = stage()
-    annotate_oracle(**arguments | {"config": AnnotationConfig(n=4, t_iou=0.8, hourly_wage=36.0)})
+    annotate_oracle(**arguments | {"config": AnnotationConfig(policy="thesis", n=4, t_iou=0.8, hourly_wage=36.0)})
     records = read_answers(arguments["answers"]).to_pylist()
     assert {record["seconds"] for record in records} == {1.4}
     assert all(record["price"] == pytest.approx(0.014) for record in records)
@@ -228,37 +238,221 @@ def test_answers_of_another_run_are_matched_by_mask_key(stage):
     assert known.column("mask_key").to_pylist() == [key.tobytes() for key in index.mask_key[place]]
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("{", "line 2 is not valid JSON"),
-        ("[]", "line 2 is not a JSON object"),
-        ("{}", "line 2 lacks answer_id, prediction"),
-        ({"mask_key": "xyz"}, "line 2 is no answer record"),
-        ({"mask_key": "00"}, "line 2 is no answer record"),
-        ({"prediction": "many"}, "line 2 is no answer record"),
-        ({"prediction": -1}, "line 2 is no answer record"),
-        ({"seconds": "long"}, "line 2 is no answer record"),
-        ({"reply": "maybe"}, "line 2: reply 'maybe'"),
-        ({"purpose": "fun"}, "purpose 'fun' is unknown"),
-    ],
-)
-def test_damaged_records_are_named_by_their_line(tmp_path, line, message):
-    fine = {
-        "answer_id": "a",
-        "prediction": 5,
-        "mask_key": "00" * 32,
-        "annotator": "ann",
-        "purpose": "decide",
-        "reply": "yes",
-    }
-    text = line if isinstance(line, str) else json.dumps(fine | line)
-    path = tmp_path / "answers.jsonl"
-    path.write_text(json.dumps(fine) + "\n" + text + "\n")
-    with pytest.raises(SegloopError, match=message):
-        read_records(path)
+# --- people who err ---------------------------------------------------------------------------------------------------
+
+NOISE = {"annotators": 4, "error_rate": 0.15, "bias": 0.5, "other_rate": 0.05, "seconds_spread": 0.5}
 
 
-def test_a_missing_file_of_answers(tmp_path):
-    with pytest.raises(SegloopError, match="cannot be read"):
-        read_records(tmp_path / "answers.jsonl")
+def noisy(policy="thesis", votes=3, **more):
+    audit = AuditConfig(questions=25, votes=votes)
+    oracle = OracleConfig(**NOISE, reasons={"partial": 1, "wrong_class": 1})
+    values = {"policy": policy, "n": 4, "t_iou": 0.8, "oracle": oracle, "audit": audit, "gold": 5, "repeats": 7}
+    return AnnotationConfig(**values | more)
+
+
+def test_noise_is_the_same_for_any_number_of_workers(stage, monkeypatch):
+    monkeypatch.setattr("segloop.annotation.driver.worker_map", lambda workers, where: worker_map(1))
+    arguments, *_ = stage()
+    written = []
+    for workers in (1, 3):
+        annotate_oracle(**arguments | {"config": noisy(start="top:6", workers=workers)})
+        names = ("answers", "verdicts", "certificates", "annotators")
+        written.append([arguments[name].read_bytes() for name in names])
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("policy", ["thesis", "score_audit", "per_mask"])
+def test_every_vote_is_an_answer_and_the_replay_of_all_gives_the_same(stage, policy):
+    arguments, *_ = stage([1] * 150 + [2] * 50)
+    config = noisy(policy, questions=60)
+    people = recorded(arguments | {"config": config})
+    written = {name: arguments[name].read_bytes() for name in ("answers", "verdicts")}
+    truth = gold_file(arguments)
+    claims = read_certificates(arguments["certificates"])
+    annotate_people(**people | {"gold": truth})
+    assert {name: arguments[name].read_bytes() for name in written} == written
+    assert read_certificates(arguments["certificates"]) == claims
+    purposes = [record["purpose"] for record in read_answers(arguments["answers"]).to_pylist()]
+    counted = [purpose for purpose in purposes if purpose not in ("gold", "repeat")]
+    audits = purposes.count("audit")
+    assert audits % 3 == 0
+    questions = len(counted) - audits + audits // 3
+    assert purposes.count("gold") == 3 * (questions // 5)
+    assert purposes.count("repeat") == questions // 7
+    assert len(set(read_answers(arguments["answers"]).column("answer_id").to_pylist())) == len(purposes)
+
+
+def gold_file(arguments):
+    """Write gold.json as the truth has it."""
+    match, index = pq.read_table(arguments["truth_match"]), read_index(arguments["index"])
+    good = match.column("iou").to_numpy() > np.float32(0.8)
+    path = arguments["answers"].with_name("gold.json")
+    keys = [key.tobytes().hex() for key in index.mask_key]
+    path.write_text(json.dumps({key: "yes" if one else "no" for key, one in zip(keys, good, strict=True)}))
+    return path
+
+
+def test_votes_reasons_and_times_are_recorded(stage):
+    arguments, *_ = stage()
+    annotate_oracle(**arguments | {"config": noisy(hourly_wage=36.0)})
+    records = read_answers(arguments["answers"]).to_pylist()
+    assert {record["annotator"] for record in records} == {f"oracle_{number}" for number in range(4)}
+    assert {record["reason"] for record in records if record["reply"] == "no"} == {"partial", "wrong_class"}
+    assert {record["reason"] for record in records if record["reply"] != "no"} == {None}
+    assert len({record["seconds"] for record in records}) == len(records)
+    assert all(record["price"] == pytest.approx(record["seconds"] / 100) for record in records)
+    assert all(record["counted_at"] == [] for record in records if record["purpose"] in ("gold", "repeat"))
+    assert any(record["counted_at"] for record in records)
+
+
+def test_what_annotators_get_wrong_lowers_what_is_claimed(stage):
+    arguments, *_ = stage([1] * 200 + [2] * 200)
+    audit = AuditConfig(questions=60)
+    exact = AnnotationConfig(policy="score_threshold", threshold=0.1, audit=audit, gold=1)
+    noise = exact.model_copy(update={"oracle": OracleConfig(annotators=3, error_rate=0.1)})
+    found = {}
+    for name, config in (("exact", exact), ("noise", noise)):
+        annotate_oracle(**arguments | {"config": config})
+        (one,) = read_certificates(arguments["certificates"])
+        gold = read_json(arguments["annotators"])["gold"]
+        assert one.false_yes == gold["upper"] > 0
+        assert one.claimed == claimed_precision(one.lower, gold["upper"]) < one.lower
+        assert one.delta + gold["delta"] == pytest.approx(audit.delta / 2)
+        found[name] = gold
+    assert (found["exact"]["wrong"], found["exact"]["asked"]) == (0, found["noise"]["asked"])
+    assert found["noise"]["wrong"] > 0
+
+
+def test_without_gold_answers_are_taken_for_the_truth(stage):
+    arguments, *_ = stage()
+    config = AnnotationConfig(policy="score_threshold", threshold=0.1, audit=AuditConfig(questions=20))
+    annotate_oracle(**arguments | {"config": config})
+    (one,) = read_certificates(arguments["certificates"])
+    assert (one.false_yes, one.claimed) == (0.0, one.lower)
+    assert read_json(arguments["annotators"])["gold"] is None
+
+
+# --- when things go wrong ---------------------------------------------------------------------------------------------
+
+
+def test_an_annotator_who_always_says_yes_leaves_no_claim(stage):
+    arguments, *_ = stage()
+    config = AnnotationConfig(policy="score_threshold", threshold=0.1, audit=AuditConfig(questions=30), gold=2)
+    lied = recorded(arguments | {"config": config}, lambda log: [record | {"reply": "yes"} for record in log])
+    annotate_people(**lied | {"gold": gold_file(arguments)})
+    (one,) = read_certificates(arguments["certificates"])
+    assert one.lower > 0.8
+    assert (one.false_yes, one.claimed) == (1.0, 0.0)
+    assert read_json(arguments["annotators"])["annotators"]["oracle"]["false_yes"]["low"] > 0.3
+
+
+def test_contradicting_answers_lower_what_is_claimed(stage):
+    arguments, *_ = stage()
+    config = AnnotationConfig(policy="score_threshold", threshold=0.1, audit=AuditConfig(questions=30))
+
+    def contradict(records):
+        yes = [record for record in records if record["reply"] == "yes"][:8]
+        others = [{"reply": "no", "annotator": "q", "answer_id": f"q{number}"} for number in range(len(yes))]
+        return records + [record | other for record, other in zip(yes, others, strict=True)]
+
+    people = recorded(arguments | {"config": config}, contradict)
+    (before,) = read_certificates(arguments["certificates"])
+    accepted = read_verdicts(arguments["verdicts"])
+    annotate_people(**people)
+    (after,) = read_certificates(arguments["certificates"])
+    now = read_verdicts(arguments["verdicts"])
+    assert (after.bad, after.asked) == (before.bad + 8, before.asked)
+    assert after.claimed < before.claimed
+    changed = np.flatnonzero(now.verdict != accepted.verdict)
+    assert (len(changed), set(now.verdict[changed].tolist())) == (8, {0})
+
+
+def test_an_audit_with_too_few_votes_is_open(stage):
+    arguments, *_ = stage()
+    people = recorded(
+        arguments | {"config": noisy()}, lambda log: [one for one in log if one["annotator"] != "oracle_2"]
+    )
+    with pytest.raises(SegloopError, match=r"questions of thesis open\. Add their answers \(3 annotators for each"):
+        annotate_people(**people)
+
+
+def test_answers_survive_another_clustering_and_count(stage, make_tree):
+    arguments, _, tree, _ = stage()
+    config = AnnotationConfig(policy="thesis", n=4, t_iou=0.8)
+    people = recorded(arguments | {"config": config})
+    log = people["recorded"].read_bytes()
+    told = pq.read_table(arguments["answers"]).to_pylist()
+    other = make_tree(CATEGORIES, 0, nulls=2, caterpillar=True)
+    write_tree(arguments["tree"], replace(other, row_id=tree.row_id, null_id=tree.null_id))
+    with pytest.raises(SegloopError, match=r"leaves \d+ questions of thesis open"):
+        annotate_people(**people)
+    # The oracle answers what is still open, on the same mask keys; what was told before is not asked again.
+    annotate_oracle(**arguments | {"config": config})
+    more = read_answers(arguments["answers"]).to_pylist()
+    lines = [record | {"mask_key": record["mask_key"].hex()} for record in more]
+    known = {record["mask_key"] for record in told}
+    fresh = [record for record, line in zip(lines, more, strict=True) if line["mask_key"] not in known]
+    people["recorded"].write_bytes(log + "".join(json.dumps(record) + "\n" for record in fresh).encode())
+    annotate_people(**people)
+    kept = read_answers(arguments["answers"])
+    assert {record["answer_id"] for record in told} <= set(kept.column("answer_id").to_pylist())
+    verdicts = read_verdicts(arguments["verdicts"])
+    for record in told:
+        row = np.searchsorted(verdicts.prediction, np.uint64(record["prediction"]))
+        assert verdicts.verdict[row] == (1 if record["reply"] == "yes" else -1)
+
+
+def test_nothing_that_a_person_answered_is_lost(stage):
+    """Stale, contradicting, corrected and repeated answers all stand in the table, and the log is never written."""
+    arguments, *_ = stage()
+
+    def change(records):
+        first = records[0]
+        stale = first | {"answer_id": "stale", "mask_key": "ab" * 32}
+        corrected = first | {"answer_id": "corrected", "reply": "other", "reason": "not_part_of_cluster"}
+        return [*records, stale, corrected, first | {"answer_id": "gold", "purpose": "gold"}, *records[:5]]
+
+    people = recorded(arguments | {"config": AnnotationConfig(policy="per_mask", questions=30)}, change)
+    log = people["recorded"].read_bytes()
+    annotate_people(**people)
+    kept = read_answers(arguments["answers"]).column("answer_id").to_pylist()
+    assert kept == list(dict.fromkeys(json.loads(line)["answer_id"] for line in log.splitlines()))
+    assert people["recorded"].read_bytes() == log
+
+
+def test_times_without_a_price_are_paid_at_the_wage(stage):
+    arguments, *_ = stage()
+    people = recorded(arguments, lambda log: [record | {"price": None, "seconds": 3.6} for record in log])
+    annotate_people(**people | {"config": arguments["config"].model_copy(update={"hourly_wage": 20.0})})
+    assert set(read_answers(arguments["answers"]).column("price").to_pylist()) == {0.02}
+
+
+@pytest.mark.parametrize("policy", ["certified", "score_audit", "propagate", "kmeans", "score_threshold"])
+@pytest.mark.parametrize("questions", [1, 5])
+def test_a_budget_smaller_than_the_audit_needs(stage, policy, questions):
+    arguments, *_ = stage([1] * 120)
+    audit = AuditConfig(questions=500, precision=0.95, enforce=True)
+    config = AnnotationConfig(policy=policy, questions=questions, threshold=0.0, audit=audit, t_iou=0.8)
+    annotate_oracle(**arguments | {"config": config})
+    records, verdicts = read_answers(arguments["answers"]).to_pylist(), read_verdicts(arguments["verdicts"])
+    if policy in ("certified", "score_audit"):
+        assert len(records) <= questions
+        assert not any(one.passed for one in read_certificates(arguments["certificates"]))
+    answered = {record["prediction"] for record in records if record["reply"] == "yes"}
+    unsure = (verdicts.verdict == 1) & (verdicts.reason != DUPLICATE) & (verdicts.reason != ANSWERED)
+    passed = {one.certificate_id for one in read_certificates(arguments["certificates"]) if one.passed}
+    names = [verdicts.certificate_ids[place] for place in verdicts.certificate[unsure].tolist()]
+    assert set(names) <= passed
+    own = verdicts.prediction[(verdicts.verdict == 1) & (verdicts.reason == ANSWERED)]
+    assert set(own.tolist()) == answered
+
+
+@pytest.mark.parametrize("policy", ["certified", "score_audit", "thesis", "iccv21", "propagate", "kmeans", "per_mask"])
+def test_no_good_mask_at_all(stage, policy):
+    arguments, *_ = stage([1] * 60 + [2] * 20)
+    audit = AuditConfig(questions=20, enforce=True)
+    config = AnnotationConfig(policy=policy, questions=50, audit=audit, t_iou=1.0)
+    annotate_oracle(**arguments | {"config": config})
+    verdicts = read_verdicts(arguments["verdicts"])
+    assert not ((verdicts.verdict == 1) & (verdicts.reason != DUPLICATE)).any()
+    assert all(one.claimed == 0 and not one.passed for one in read_certificates(arguments["certificates"]))

@@ -107,6 +107,7 @@ class Run:
                 np.array(verdict, np.int8),
                 np.array([REASONS.index(word) for word in reason], np.int8),
                 np.array(node, np.int64),
+                np.full(len(verdict), -1, np.int16),
             ),
         )
         assert len(read_verdicts(path)) == len(verdict)

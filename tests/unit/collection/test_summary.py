@@ -3,12 +3,13 @@ import json
 import numpy as np
 import pytest
 
+from segloop.annotation.certificates import fixed_certificate, write_certificates
 from segloop.annotation.oracle import match_truth
+from segloop.annotation.quality import claim
 from segloop.collection.collect import collect_masks
-from segloop.collection.summary import gpu_hours, stop_reason, summarise_iteration, summarise_run, truth_recall
+from segloop.collection.summary import stop_reason, summarise_iteration, summarise_run, truth_recall
 from segloop.config import AnnotationConfig, LoopConfig
 from segloop.errors import SegloopError
-from segloop.files import write_json
 from segloop.store.index import read_index
 
 FIELDS = {
@@ -27,8 +28,12 @@ FIELDS = {
     "ap50",
     "ap_per_category",
     "certificate",
+    "reasons",
     "dollars",
+    "machine_dollars",
+    "value",
     "gpu_hours",
+    "cpu_hours",
     "seconds",
     "control_ap",
 }
@@ -45,8 +50,12 @@ def evaluation(folder, ap=0.25):
     return write(folder / "evaluation.json", {"ap": ap, "ap50": 0.5, "ap_per_category": {"disc": ap, "star": None}})
 
 
-def model(folder, device="cpu"):
-    return write(folder / "model/model.json", {"device": device}).parent
+def ledger(folder, iteration=1, **known):
+    people = {"questions": 4, "seconds": 6.0, "dollars": 0.04} if iteration else {"seconds": 0.0, "dollars": 0.0}
+    machine = {"gpu_hours": 0.5, "cpu_hours": 2.0, "dollars": 3.0}
+    return write(
+        folder / "ledger.json", {"iteration": iteration, "people": people, "machine": machine, "value": None} | known
+    )
 
 
 @pytest.fixture
@@ -82,7 +91,7 @@ def asked(run, record):
     return {
         "iteration": 1,
         "evaluation": evaluation(run.folder),
-        "model": model(run.folder),
+        "ledger": ledger(run.folder),
         "output": run.folder / "summary.json",
         "index": path,
         "answers": answers,
@@ -90,7 +99,6 @@ def asked(run, record):
         "truth_match": match,
         "collected": [collected],
         "truth": run.truth,
-        "gpu_benchmarks": [],
         "annotation": AnnotationConfig(t_iou=0.8),
     }
 
@@ -118,7 +126,8 @@ def test_an_iteration_in_figures(asked):
     assert found["seconds"] == pytest.approx(6.0)
     assert found["dollars"] == pytest.approx(0.04)
     assert (found["ap"], found["ap_per_category"]) == (0.25, {"disc": 0.25, "star": None})
-    assert (found["gpu_hours"], found["certificate"], found["control_ap"]) == (0.0, None, None)
+    assert (found["gpu_hours"], found["cpu_hours"], found["machine_dollars"]) == (0.5, 2.0, 3.0)
+    assert (found["certificate"], found["control_ap"], found["reasons"], found["value"]) == (None, None, {}, None)
 
 
 def test_without_truth_precision_and_recall_are_unknown(asked):
@@ -134,15 +143,24 @@ def test_iteration_0_asks_nothing(run):
         {
             "iteration": 0,
             "evaluation": evaluation(run.folder),
-            "model": model(run.folder),
+            "ledger": ledger(run.folder, 0),
             "output": output,
             "collected": [],
-            "gpu_benchmarks": [],
             "annotation": AnnotationConfig(),
         }
     )
     assert found.keys() == FIELDS
-    unknown = FIELDS - {"schema_version", "iteration", "ap", "ap50", "ap_per_category", "gpu_hours"}
+    known = {
+        "schema_version",
+        "iteration",
+        "ap",
+        "ap50",
+        "ap_per_category",
+        "gpu_hours",
+        "cpu_hours",
+        "machine_dollars",
+    }
+    unknown = FIELDS - known
     assert {found[name] for name in unknown} == {None}
 
 
@@ -158,7 +176,7 @@ def test_no_question_and_nothing_accepted(asked, run):
         None,
         0.0,
     )
-    assert (found["seconds"], found["dollars"], found["truth_recall"]) == (0.0, 0.0, 0.0)
+    assert found["truth_recall"] == 0.0
 
 
 def test_files_of_different_iterations_are_refused(asked, run):
@@ -176,18 +194,32 @@ def test_truth_is_found_once_however_often_it_is_collected(asked, run, record):
     assert truth_recall([path], run.truth, 0.8) is None
 
 
-def test_gpu_hours_are_those_of_jobs_on_a_gpu(tmp_path):
-    benchmark = tmp_path / "train.tsv"
-    benchmark.write_text("s\th:m:s\tmax_rss\n1800.0\t0:30:00\t1\n1800.0\t0:30:00\t1\n")
-    absent = tmp_path / "absent.tsv"
-    assert gpu_hours(model(tmp_path / "a", "cuda"), [benchmark, absent]) == 1.0
-    assert gpu_hours(model(tmp_path / "b", "cuda:0"), [benchmark, benchmark]) == 2.0
-    assert gpu_hours(model(tmp_path / "c", "cpu"), [benchmark]) == 0.0
-    write_json(tmp_path / "d" / "model.json", {"device": "cuda", "gpu_hours": 8.0})
-    assert gpu_hours(tmp_path / "d", [benchmark]) == 9.0
-    benchmark.write_text("seconds\n5\n")
-    with pytest.raises(SegloopError, match=r"train\.tsv is not a benchmark"):
-        gpu_hours(tmp_path / "a/model", [benchmark])
+def test_reasons_are_counted(asked, run):
+    ids = read_index(asked["index"]).prediction.tolist()
+    given = [("no", "partial"), ("no", "partial"), ("no", None), ("other", None), ("other", "not_part_of_cluster")]
+    records = [{"prediction": ids[0], "reply": reply, "reason": reason} for reply, reason in given]
+    gold = {"prediction": ids[0], "reply": "no", "reason": "two_objects", "purpose": "gold"}
+    found = summary_of(asked | {"answers": run.answers(1, [*records, gold])})
+    assert found["reasons"] == {"partial": 2, "not_part_of_cluster": 2}
+
+
+def test_what_audits_show_is_summarised(asked, run):
+    numbers = {"known_good": 10, "unknown": 500, "asked": 100, "bad": 2, "target": 0.9, "delta": 0.05}
+    one = fixed_certificate(certificate_id="1:all", category=None, **numbers)
+    path = run.folder / "certificates.json"
+    write_certificates(path, claim((one,), 0.1))
+    (found,) = summary_of(asked | {"certificates": path})["certificate"]
+    assert found["claimed"] == pytest.approx((one.lower - 0.1) / 0.9)
+    assert {name: found[name] for name in ("certificate_id", "size", "target", "lower", "false_yes", "passed")} == {
+        "certificate_id": "1:all",
+        "size": 508,
+        "target": 0.9,
+        "lower": one.lower,
+        "false_yes": 0.1,
+        "passed": True,
+    }
+    write_certificates(path, ())
+    assert summary_of(asked | {"certificates": path})["certificate"] is None
 
 
 def rows_of(aps, collected):
@@ -216,6 +248,24 @@ def rows_of(aps, collected):
 )
 def test_why_a_run_ends(aps, collected, stop, iterations, expected):
     assert stop_reason(rows_of(aps, collected), LoopConfig(stop=stop, iterations=iterations)) == expected
+
+
+@pytest.mark.parametrize(
+    ("dollars", "machine", "value", "stop", "expected"),
+    [
+        (5.0, 5.0, 9.9, ["cost"], "cost"),
+        (5.0, 5.0, 10.0, ["cost"], None),
+        (5.0, 5.0, 9.9, ["no_new_masks"], None),
+        (5.0, 5.0, None, ["cost"], None),
+        (0.0, 0.0, 0.0, ["cost"], None),
+        (0.0, 0.1, 0.0, ["no_better_ap", "cost"], "cost"),
+    ],
+)
+def test_a_run_ends_when_masks_cost_more_than_they_are_worth(dollars, machine, value, stop, expected):
+    rows = rows_of([0.1, 0.2], [None, 3])
+    rows[1] |= {"dollars": dollars, "machine_dollars": machine, "value": value}
+    loop = LoopConfig(stop=stop, iterations=5, value_per_mask=1.0)
+    assert stop_reason(rows, loop) == expected
 
 
 def test_a_run_in_one_file(tmp_path):

@@ -125,7 +125,8 @@ def judge(iteration: Iteration, verdict: list[int], duplicate: list[int] | None 
     reason = np.where(values == 0, NO_REASON, ANSWERED).astype(np.int8)
     reason[duplicate or []] = DUPLICATE
     node = np.full(len(values), -1, np.int64)
-    write_verdicts(iteration.verdicts, Verdicts(iteration.ids, values, reason, node))
+    certificate = np.full(len(values), -1, np.int16)
+    write_verdicts(iteration.verdicts, Verdicts(iteration.ids, values, reason, node, certificate))
 
 
 def match(iteration: Iteration, iou: list[float], t_iou: float = 0.8) -> None:

@@ -3,36 +3,60 @@
 from collections.abc import Callable
 from typing import Final
 
+from segloop.annotation.policies.audited import Audited
 from segloop.annotation.policies.base import OUTSIDE, Decision, Policy
+from segloop.annotation.policies.certified import Certified
+from segloop.annotation.policies.iccv21 import Iccv21
+from segloop.annotation.policies.kmeans import KMeans
 from segloop.annotation.policies.per_mask import PerMask
+from segloop.annotation.policies.propagate import Propagate
+from segloop.annotation.policies.score_audit import ScoreAudit
 from segloop.annotation.policies.thesis import Thesis
+from segloop.annotation.policies.threshold import Distillation, IouThreshold, ScoreThreshold, Verifier
+from segloop.annotation.quality import without_gold_share
 from segloop.config import AnnotationConfig
 from segloop.errors import SegloopError
 
 __all__ = ["OUTSIDE", "POLICIES", "Decision", "PerMask", "Policy", "Thesis", "make_policy"]
 
 
-def _per_mask(config: AnnotationConfig) -> Policy:
-    return PerMask(questions=config.questions, order=config.order)
+POLICIES: Final[dict[str, Callable[[AnnotationConfig, int], Policy]]] = {
+    "per_mask": PerMask.of,
+    "thesis": Thesis.of,
+    "iccv21": Iccv21.of,
+    "certified": Certified.of,
+    "score_audit": ScoreAudit.of,
+    "propagate": Propagate.of,
+    "kmeans": KMeans.of,
+    "score_threshold": ScoreThreshold.of,
+    "iou_threshold": IouThreshold.of,
+    "verifier": Verifier.of,
+    "distillation": Distillation.of,
+}
+"""The word in `annotation.policy` and what it makes of the configuration and the iteration."""
+
+SELF_AUDITED: Final = ("certified", "score_audit")
+"""Policies whose audit is part of them."""
 
 
-def _thesis(config: AnnotationConfig) -> Policy:
-    return Thesis(n=config.n, t_agr=config.t_agr, start=config.start, s_min=config.s_min, reuse=config.reuse)
+def make_policy(config: AnnotationConfig, iteration: int = 0) -> Policy:
+    """Return the policy that a configuration names, with the audit that follows it.
 
-
-POLICIES: Final[dict[str, Callable[[AnnotationConfig], Policy]]] = {"per_mask": _per_mask, "thesis": _thesis}
-"""The word in `annotation.policy` and what it makes."""
-
-
-def make_policy(config: AnnotationConfig) -> Policy:
-    """Return the policy that a configuration names.
+    Parameters
+    ----------
+    iteration
+        Decides what an audit may spend and names its certificates; 0: outside any loop, where it may spend everything.
 
     Raises
     ------
     SegloopError
         If there is none of that name.
     """
+    config = without_gold_share(config)
     try:
-        return POLICIES[config.policy](config)
+        policy = POLICIES[config.policy](config, iteration)
     except KeyError:
         raise SegloopError(f"annotation.policy {config.policy!r} is none of {', '.join(POLICIES)}") from None
+    if config.audit.questions == 0 or config.policy in SELF_AUDITED:
+        return policy
+    return Audited(policy, config.audit, iteration)

@@ -1,14 +1,15 @@
 """Every mask is asked by itself: the cost that all other policies are measured against."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from segloop.annotation.answers import Answers
-from segloop.annotation.policies.base import OUTSIDE, Decision, known_answers, override_by_answers
+from segloop.annotation.policies.base import OUTSIDE, Decision, Judgement, known_answers
 from segloop.annotation.world import World
+from segloop.config import AnnotationConfig
 from segloop.randomness import generator
 
 
@@ -29,6 +30,11 @@ class PerMask:
     questions: int | None = None
     order: Literal["random", "score"] = "random"
 
+    @classmethod
+    def of(cls, config: AnnotationConfig, iteration: int) -> Self:
+        """Return the policy that a configuration describes."""
+        return cls(questions=config.questions, order=config.order)
+
     def units(self, world: World) -> npt.NDArray[np.int64]:
         """Return the one unit: all masks, outside any node."""
         return np.full(1, OUTSIDE, np.int64)
@@ -40,20 +46,8 @@ class PerMask:
         if units is not None and OUTSIDE not in units:
             queue = queue[:0]
         draws = np.flatnonzero(~known.answered[queue])
-        verdict, reason = np.zeros(len(world), np.int8), np.zeros(len(world), np.int8)
-        node = np.full(len(world), -1, np.int64)
-        override_by_answers(known, verdict, reason, node)
-        return Decision(
-            question_row=queue[draws],
-            question_node=np.full(len(draws), -1, np.int64),
-            question_draw=draws.astype(np.int64),
-            waiting=np.full(min(1, len(draws)), OUTSIDE, np.int64),
-            verdict=verdict,
-            reason=reason,
-            node=node,
-            counted_node=np.zeros(0, np.int64),
-            counted_row=np.zeros(0, np.int64),
-        )
+        decision = Judgement.none(len(world)).decision(known, question_row=queue[draws])
+        return replace(decision, question_draw=draws.astype(np.int64))
 
     def _queue(self, world: World, seed: int) -> npt.NDArray[np.int64]:
         rows = world.by_prediction

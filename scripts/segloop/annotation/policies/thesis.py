@@ -3,14 +3,16 @@
 import heapq
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from segloop.annotation.answers import NO, OTHER, YES, Answers
-from segloop.annotation.policies.base import OUTSIDE, Decision, Known, known_answers, override_by_answers
+from segloop.annotation.policies.base import DECIDE, OUTSIDE, Decision, Known, known_answers, override_by_answers
 from segloop.annotation.verdicts import ACCEPTED, CLUSTER, REJECTED
 from segloop.annotation.world import World
+from segloop.config import AnnotationConfig
 from segloop.errors import SegloopError
 from segloop.randomness import generator
 from segloop.store.tree import Tree
@@ -50,6 +52,11 @@ class Thesis:
     start: str = "category"
     s_min: int | None = None
     reuse: bool = False
+
+    @classmethod
+    def of(cls, config: AnnotationConfig, iteration: int) -> Self:
+        """Return the policy that a configuration describes."""
+        return cls(n=config.n, t_agr=config.t_agr, start=config.start, s_min=config.s_min, reuse=config.reuse)
 
     def units(self, world: World) -> Rows:
         """Return the start nodes in depth-first order, and `OUTSIDE` if predictions lie outside the tree.
@@ -164,12 +171,15 @@ class _Walk:
             question_row=np.concatenate([nothing, *(rows for _, rows, _ in self.questions)]),
             question_node=np.repeat(np.array([unit for unit, _, _ in self.questions], np.int64), asked),
             question_draw=np.concatenate([nothing, *(draws for _, _, draws in self.questions)]),
+            question_purpose=np.full(sum(asked), DECIDE, np.int8),
             waiting=np.array(self.waiting, np.int64),
             verdict=self.verdict,
             reason=self.reason,
             node=self.node,
             counted_node=np.repeat(np.array([node for node, _ in self.counted], np.int64), seen),
             counted_row=np.concatenate([nothing, *(rows for _, rows in self.counted)]),
+            certificates=(),
+            certificate=np.full(len(self.world), -1, np.int16),
         )
 
 

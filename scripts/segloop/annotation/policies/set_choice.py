@@ -1,0 +1,182 @@
+"""Which set to audit, and how: the prefix of masks by P(good) that is worth most after its audit."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from segloop.annotation.policies.quality_model import Posterior
+from segloop.annotation.sequential import Design, design
+
+Rows = npt.NDArray[np.int64]
+
+_LEAST: Final = 40
+"""Masks of a set that is worth an audit."""
+_POSSIBLE: Final = 0.3
+"""Masks below this P(good) are never in a set."""
+_SHORT_OF_TARGET: Final = 0.03
+"""A set may be expected to miss the target by this much, because its known bad masks are dropped."""
+_GRID: Final = 1.3
+"""Ratio of the sizes that are tried."""
+_PATIENCE: Final = 3
+"""Sizes without a gain after which the search ends."""
+_POINTS: Final = 12
+"""Values that stand for the belief about the number of bad masks."""
+_THINNED: Final = 20_000
+"""Beyond so many masks every k-th stands for k."""
+_MOST_QUESTIONS: Final = 1700
+_BREADTH: Final = 1.3
+"""A set with twice the masks at the same masks per question is worth 2^1.3 times as much: worth is masks^(1 + breadth)
+over questions, so that a few sure masks do not win over a large set."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an audit would begin with."""
+
+    known_good: int
+    asked: int
+    """Questions so far."""
+    left: int
+    """Questions that may still be asked."""
+    target: float
+    delta: float
+    price: float
+    """Masks that a question has to bring."""
+    salvage: float
+    """What a set that fails is still worth, as a share of its masks."""
+    start: int | None
+    """Where the search for the length of the audit begins."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A set and its audit."""
+
+    rows: Rows
+    """Unanswered masks in falling order of P(good), [M]."""
+    design: Design
+    price: float
+    """Masks per question that this choice promises at the margin."""
+    worth: float
+
+    @property
+    def masks(self) -> float:
+        """Good masks to be expected in all."""
+        return self.design.masks
+
+    @property
+    def cost(self) -> float:
+        """Questions of the audit to be expected."""
+        return self.design.cost
+
+
+def worth(masks: float, questions: float) -> float:
+    """Return what so many good masks for so many questions are worth."""
+    return float(masks ** (1 + _BREADTH) / max(questions, 1.0))
+
+
+def choose_set(
+    belief: Posterior,
+    answered: npt.NDArray[np.bool_],
+    setting: Setting,
+    random: np.random.Generator,
+    *,
+    exact: bool,
+    size: int | None = None,
+) -> Choice | None:
+    """Return the best set and its audit, None where no set can be expected to pass.
+
+    Parameters
+    ----------
+    answered
+        Masks that are known already: they are never in the set, and good ones are accepted besides.
+    exact
+        Check the audit's error against every possible number of bad masks; without it the design is good to within the
+        points that stand for them, enough to compare sets.
+    size
+        Masks of the set, where they were chosen before with the same arguments; None: every size is tried.
+    """
+    candidates = np.flatnonzero(~answered & (belief.probability > _POSSIBLE))
+    ranked = candidates[np.lexsort((candidates, -belief.probability[candidates]))]
+    top = _largest(belief.probability[ranked], setting)
+    if top < _LEAST:
+        return None
+    search = _Search(belief, ranked[:top], setting, random)
+    if size is not None:
+        return search.value(size, exact=exact)
+    best = search.run()
+    return search.value(len(best.rows), exact=True) if exact and best is not None else best
+
+
+def _largest(probability: npt.NDArray[np.float32], setting: Setting) -> int:
+    """Return the size of the largest prefix that may reach the target."""
+    count = np.arange(1, len(probability) + 1)
+    expected = (np.cumsum(probability, dtype=np.float64) + setting.known_good) / (count + setting.known_good)
+    enough = np.flatnonzero(expected >= setting.target - _SHORT_OF_TARGET)
+    return int(enough[-1]) + 1 if len(enough) else 0
+
+
+class _Search:
+    """Sizes from large to small, each with its best audit."""
+
+    def __init__(self, belief: Posterior, ranked: Rows, setting: Setting, random: np.random.Generator):
+        self._ranked, self._setting, self._start = ranked, setting, setting.start
+        self._thin = max(1, len(ranked) // _THINNED)
+        probability = belief.sample(ranked[:: self._thin]).astype(np.float64)
+        self._bad = np.cumsum(1 - probability, axis=0) * self._thin
+        self._spread = np.sqrt(np.cumsum(probability * (1 - probability), axis=0) * self._thin)
+        self._noise = random.standard_normal(probability.shape[1])
+
+    def run(self) -> Choice | None:
+        best: Choice | None = None
+        without_gain, size = 0, len(self._ranked)
+        while size >= _LEAST and without_gain < _PATIENCE:
+            found = self.value(size)
+            if found is not None and (best is None or found.worth > best.worth):
+                best, without_gain = found, 0
+            elif best is not None:
+                without_gain += 1
+            size = int(size / _GRID)
+        return None if best is None else self._refined(best)
+
+    def _refined(self, best: Choice) -> Choice:
+        for factor in (_GRID**-0.5, _GRID**0.5):
+            size = int(len(best.rows) * factor)
+            if _LEAST <= size < len(self._ranked):
+                found = self.value(size)
+                if found is not None and found.worth > best.worth:
+                    return found
+        return best
+
+    def value(self, size: int, *, exact: bool = False) -> Choice | None:
+        setting = self._setting
+        bad, weight = self._belief(size)
+        found = design(
+            size,
+            setting.known_good,
+            setting.target,
+            setting.delta,
+            belief=bad,
+            weight=weight,
+            price=setting.price,
+            n_max=min(setting.left, _MOST_QUESTIONS),
+            salvage=setting.salvage * size,
+            start=self._start,
+            exact=exact,
+        )
+        if found is None:
+            return None
+        self._start = found.index
+        questions = setting.asked + found.cost
+        price = found.masks / questions * _BREADTH / (1 + _BREADTH)
+        return Choice(self._ranked[:size], found, price, worth(found.masks, questions))
+
+    def _belief(self, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Return numbers of bad masks in the prefix and their probabilities, from the draws of the posterior."""
+        place = (size - 1) // self._thin
+        drawn = np.clip(self._bad[place] + self._spread[place] * self._noise, 0, size)
+        levels = (np.arange(_POINTS) + 0.5) / _POINTS
+        points, count = np.unique(np.round(np.quantile(drawn, levels)).astype(np.int64), return_counts=True)
+        return points, count / count.sum()
