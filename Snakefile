@@ -27,7 +27,6 @@ wildcard_constraints:
 # Cheap steps: on a cluster they run beside Snakemake, which saves each of them its turn in the queue.
 localrules:
     all,
-    generate_demo_data,
     plot_ap,
     plot_questions,
     plot_separability,

@@ -294,8 +294,10 @@ def growing(value):
 
 def requested(estimate, name):
     """Return a resource function: what `estimate` finds from the job's input, more with each attempt."""
+    # On a cluster two processes of Snakemake share each job's memory.
+    more = 600 if name == "mem_mb" else 0
     return lambda wildcards, input, attempt: (
-        getattr(estimate(wildcards, input), name) * attempt
+        (getattr(estimate(wildcards, input), name) + more) * attempt
     )
 
 
@@ -444,5 +446,6 @@ def what_slurm_did(log):
     """Return what the batch system did to jobs that failed, and which setting helps."""
     from segloop.preflight import explain_failures
 
-    lines = explain_failures(Path(log)) if on_slurm() else []
-    return "".join(f"\n{line}\n" for line in lines)
+    # Snakemake hands over one file a logger.
+    lines = [line for path in log for line in explain_failures(Path(path))]
+    return "".join(f"\n{line}\n" for line in lines) if on_slurm() else ""

@@ -7,6 +7,9 @@
 
 if CONFIG.demo_data:
 
+    localrules:
+        generate_demo_data,
+
     rule generate_demo_data:
         """Generate scenes of textured shapes: seed set, validation set, pool and its hidden truth."""
         output:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from segloop.detection.agreement import join_agreement
+from segloop.annotation.probabilities import join_agreement
 from segloop.jobs import job
 
 

@@ -4,6 +4,7 @@ Everything is written under a temporary name beside its destination and renamed 
 leaves nothing that could be taken for a result (contract 2 of the architecture).
 """
 
+import errno
 import fcntl
 import glob
 import hashlib
@@ -13,7 +14,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from segloop.errors import SegloopError
 
@@ -97,8 +98,26 @@ def file_lock(path: str | Path, *, exclusive: bool) -> Iterator[None]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        lock(file, exclusive=exclusive, wait=True)
         yield
+
+
+def lock(file: IO[str], *, exclusive: bool, wait: bool) -> bool | None:
+    """Take a lock of the operating system on an open file.
+
+    Returns
+    -------
+    Whether it was free; None where the file system knows no locks (Lustre mounted without `flock`).
+    """
+    try:
+        fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+            return None
+        raise
+    return True
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -1,5 +1,6 @@
 """What every job of the workflow shares: its log, its errors, and its end when Snakemake is gone."""
 
+import errno
 import logging
 import os
 import sys
@@ -27,8 +28,8 @@ def job(snakemake: Any) -> Iterator[None]:
     Raises
     ------
     SystemExit
-        With status 1 after a `SegloopError`, whose message then stands in the log and on the terminal, without a
-        traceback. Any other exception is logged with its traceback and passes on.
+        With status 1 after a `SegloopError` or for want of room on the disk; the message then stands in the log and on
+        the terminal, without a traceback. Any other exception is logged with its traceback and passes on.
     """
     log = Path(str(snakemake.log[0]))
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -39,16 +40,30 @@ def job(snakemake: Any) -> Iterator[None]:
     end_with_snakemake()
     try:
         yield
-    except SegloopError as error:
-        logger.error("%s", error)
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        known = error if isinstance(error, SegloopError) else _without_room(error)
+        if known is None:
+            logger.exception("unexpected error")
+            raise
+        logger.error("%s", known)
+        print(f"error: {known}", file=sys.stderr)
         raise SystemExit(1) from None
-    except Exception:
-        logger.exception("unexpected error")
-        raise
     finally:
         logger.removeHandler(handler)
         handler.close()
+
+
+def _without_room(error: BaseException | None) -> SegloopError | None:
+    """Return a full disk, or a quota that is used up, as a message for people; None if something else is wrong."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return SegloopError(
+                f"no room is left for {error.filename or 'a file'} of this job ({error.strerror}; run directory: "
+                f"{Path.cwd()}). Free some, choose another --directory, or let older iterations keep less "
+                "(retention.embeddings, retention.low_scores)."
+            )
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def end_with_snakemake(seconds: float = 1.0) -> None:

@@ -5,23 +5,20 @@ import logging
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from segloop import slurm
 from segloop.errors import SegloopError
-from segloop.slurm import QueuedJob, left_over
+from segloop.slurm import QueuedJob
 
 logger = logging.getLogger("segloop")
 
 PROFILE: Final = "profiles/slurm/config.yaml"
 LEAST_FREE_BYTES: Final = 500_000_000
 """A run is not started on a file system with less room: its first stores would not fit."""
-
-_BUSY: Final = ("not available now", "down, drained", "busy", "Unable to contact", "Socket timed out")
-"""Words by which SLURM refuses a job only for the moment."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,7 @@ def check(directory: Path, requests: Iterable[Request], status_command: str, sec
     """
     wanted = sorted(set(requests), key=lambda request: request.rule)
     offered = partitions()
-    refuse_left_over(directory, left_over(directory))
+    refuse_left_over(directory, slurm.left_over(directory))
     refuse_full_disk(directory)
     _warn_of_private_folder(directory)
     found = misfits(wanted, offered) + _watching(status_command, seconds_before_check) + _accounts(wanted)
@@ -164,12 +161,7 @@ def partitions() -> dict[str, Partition]:
     SegloopError
         If there is no SLURM here, or its controller does not answer.
     """
-    if shutil.which("sbatch") is None:
-        raise SegloopError(
-            "there is no SLURM on this machine (sbatch is not in PATH). Start Snakemake on a login node of the "
-            "cluster, or run on this machine with --profile profiles/local."
-        )
-    answer = _ask("sinfo", "--noheader", "--exact", "--all", "--format=%R|%l|%c|%m|%G")
+    answer = slurm.ask("sinfo", "--noheader", "--exact", "--all", "--format=%R|%l|%c|%m|%G")
     if answer.returncode:
         raise SegloopError(f"SLURM does not answer: {answer.stderr.strip()}. Is its controller up (`scontrol ping`)?")
     return parse_partitions(answer.stdout)
@@ -200,13 +192,6 @@ def _minutes(limit: str) -> float:
     for part in clock.split(":"):
         seconds = seconds * 60 + int(part)
     return int(days or 0) * 24 * 60 + seconds / 60
-
-
-def _ask(*command: str) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return subprocess.CompletedProcess(command, 1, "", str(error))
 
 
 # --- what does not fit ------------------------------------------------------------------------------------------------
@@ -252,12 +237,12 @@ def _remedy(request: Request, setting: str) -> str:
 
 def _watching(status_command: str, seconds: int) -> list[str]:
     """Return what would keep Snakemake from ever noticing that a job has ended."""
-    if status_command == "sacct":
-        answer = _ask("sacct", "--allocations", "--noheader")
-        said = (answer.stderr or answer.stdout).strip()
-        return [f"sacct does not work here ({said}). Set slurm-status-command: squeue."] if answer.returncode else []
-    age = re.search(r"MinJobAge\s*=\s*(\d+)", _ask("scontrol", "show", "config").stdout)
-    if age and int(age[1]) < 3 * seconds and _ask("sacct", "--allocations", "--noheader").returncode:
+    no_accounting = _complaint("sacct", "--allocations", "--noheader")
+    if status_command == "sacct" and no_accounting:
+        return [f"sacct does not work here ({no_accounting}). Set slurm-status-command: squeue in {PROFILE}."]
+    age = re.search(r"MinJobAge\s*=\s*(\d+)", slurm.ask("scontrol", "show", "config").stdout)
+    # With accounting, what the queue forgot is asked of sacct.
+    if age and int(age[1]) < 3 * seconds and no_accounting:
         return [
             f"this SLURM forgets jobs {age[1]} s after their end, sooner than Snakemake looks. Set "
             f"slurm-init-seconds-before-status-checks to at most {int(age[1]) // 3} in {PROFILE}."
@@ -265,14 +250,23 @@ def _watching(status_command: str, seconds: int) -> list[str]:
     return []
 
 
+def _complaint(*command: str) -> str:
+    """Return why a command of SLURM does not work here; nothing if it does."""
+    try:
+        answer = slurm.ask(*command)
+    except SegloopError as error:
+        return str(error)
+    return (answer.stderr or answer.stdout).strip() if answer.returncode else ""
+
+
 def _accounts(requests: Iterable[Request]) -> list[str]:
     wanted = {account for request in requests if request.account for account in re.split(r"[,\s]+", request.account)}
     if not wanted:
         return []
-    answer = _ask("sacctmgr", "-n", "-s", "list", "user", getpass.getuser(), "format=account%256")
-    known = {name.strip().lower() for name in answer.stdout.splitlines() if name.strip()}
-    if answer.returncode:
+    command = ("sacctmgr", "-n", "-s", "list", "user", getpass.getuser(), "format=account%256")
+    if _complaint(*command):
         return [f"slurm_account is set, but this SLURM keeps no accounts. Remove slurm_account from {PROFILE}."]
+    known = {name.strip().lower() for name in slurm.ask(*command).stdout.splitlines() if name.strip()}
     listed = ", ".join(sorted(known))
     return [
         f"{account} is not an account of yours (yours: {listed}). Change slurm_account in {PROFILE}."
@@ -283,18 +277,14 @@ def _accounts(requests: Iterable[Request]) -> list[str]:
 
 def _refused(request: Request) -> list[str]:
     """Return what SLURM itself has against a request, but for what may pass."""
-    answer = _ask("sbatch", "--test-only", *request.options(), "--wrap=true")
-    if not answer.returncode or any(words in answer.stderr for words in _BUSY):
+    asked = request.options()
+    said = slurm.refusal("\n".join(["#!/bin/sh", *(f"#SBATCH {option}" for option in asked), "true\n"]))
+    if said is None:
         return []
-    said = answer.stderr.strip().removeprefix("allocation failure: ")
-    asked = " ".join(request.options())
-    return [f"{request.rule}: SLURM refuses {asked}: {said}. Change the site values in {PROFILE}."]
+    return [f"{request.rule}: SLURM refuses {' '.join(asked)}: {said}. Change the site values in {PROFILE}."]
 
 
 # --- after a failure --------------------------------------------------------------------------------------------------
-
-_TIME = ("DUE TO TIME LIMIT",)
-_MEMORY = ("exceeded memory limit", "oom-kill", "oom_kill", "Out Of Memory")
 
 
 def explain_failures(log: Path) -> list[str]:
@@ -319,8 +309,8 @@ def _explanation(rule: str, state: str, log: Path) -> str:
             f"{rule}: the job left no log in {log.parent}. Do the nodes see this folder? Choose a --directory on a "
             "file system that all nodes share."
         )
-    if state == "TIMEOUT" or any(words in said for words in _TIME):
-        return f"{rule}: the time limit was too short. Raise its runtime (minutes) under set-resources in {PROFILE}."
-    if state == "OUT_OF_MEMORY" or any(words in said for words in _MEMORY):
-        return f"{rule}: the memory was too little. Raise its mem_mb under set-resources in {PROFILE}."
-    return ""
+    short = slurm.what_was_short(state, said)
+    if short is None:
+        return ""
+    setting = {"time": "runtime (minutes)", "memory": "mem_mb"}[short]
+    return f"{rule}: its {short} was too little. Raise its {setting} under set-resources in {PROFILE}."

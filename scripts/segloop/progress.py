@@ -3,7 +3,7 @@
 import csv
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,54 +14,49 @@ from segloop.files import read_json
 from segloop.runs import START
 from segloop.store.predictions import rows_of
 
-GPU_JOBS: Final = (
-    "train_detector",
-    "evaluate_detector",
-    "predict_shard/{iteration}/*",
-    "measure_agreement/{iteration}/*",
-)
-"""Benchmarks, by Snakemake, of the jobs that hold a GPU where there is one."""
+GPU_JOBS: Final = ("evaluate_detector/{}", "predict_shard/{}/*", "measure_agreement/{}/*")
+"""Where Snakemake writes how long the jobs took that hold a GPU, if there is one; a training counts its own hours."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of an iteration: its name, what it writes (the first pattern counts), and the rule that makes it."""
+    """One step of an iteration: its name and what it writes; the first pattern tells its parts."""
 
     name: str
     writes: tuple[str, ...]
-    rule: str
     parts: Callable[[Config], int] = lambda config: 1
     wanted: Callable[[Config], bool] = lambda config: True
 
 
 _ASKS: Final = (
-    Step("predict", ("predictions/*.zarr", "predictions/*.json"), "predict_shard", lambda config: config.pool.shards),
-    Step("index", ("index.zarr",), "index_predictions"),
-    Step("match truth", ("truth_match.parquet",), "match_truth", wanted=lambda config: config.pool.truth is not None),
-    Step("partition", ("partitions.zarr",), "partition_predictions"),
-    Step("link", ("links/*.zarr",), "link_partitions", lambda config: config.clustering.batches),
-    Step("join", ("tree.zarr",), "join_trees"),
-    Step("reduce", ("reduced.zarr",), "reduce_embeddings"),
+    Step("predict", ("predictions/*.zarr", "predictions/*.json"), lambda config: config.pool.shards),
+    Step("index", ("index.zarr",)),
+    Step("match truth", ("truth_match.parquet",), wanted=lambda config: config.pool.truth is not None),
+    Step("partition", ("partitions.zarr",)),
+    Step("link", ("links/*.zarr",), lambda config: config.clustering.batches),
+    Step("join", ("tree.zarr",)),
+    Step("reduce", ("reduced.zarr",)),
     Step(
         "measure agreement",
         ("agreement/*.npy", "agreement.npy"),
-        "measure_agreement",
         lambda config: config.pool.shards,
         lambda config: config.annotation.policy == "distillation",
     ),
     Step(
         "annotate",
         ("verdicts.parquet", "answers.parquet", "certificates.json", "annotators.json"),
-        "annotate_oracle",
     ),
-    Step("collect", ("collected.json",), "collect_masks"),
+    Step("collect", ("collected.json",)),
 )
 _LEARNS: Final = (
-    Step("merge", ("training_set.json",), "merge_training_set"),
-    Step("train", ("model",), "train_detector"),
-    Step("evaluate", ("evaluation.json", "validation_results.json"), "evaluate_detector"),
-    Step("tally", ("ledger.json",), "tally_iteration"),
-    Step("summarise", ("summary.json",), "summarise_iteration"),
+    Step("merge", ("training_set.json",)),
+    Step("train", ("model",)),
+    Step(
+        "evaluate",
+        ("evaluation.json", "validation_results.json"),
+    ),
+    Step("tally", ("ledger.json",)),
+    Step("summarise", ("summary.json",)),
 )
 STEPS: Final = (*_ASKS, *_LEARNS)
 
@@ -180,21 +175,18 @@ class RunFiles:
         return 0
 
     def _gpu_hours(self, last: int) -> float:
-        seconds = 0.0
+        hours, on_gpu = 0.0, False
         for iteration in range(last + 1):
-            # The model that predicts is the one before; both are trained on one kind of device.
-            folders = (self.directory / "results" / f"iter_{number}" for number in (iteration, iteration - 1))
-            models = (folder / "model" / "model.json" for folder in folders)
-            model = next((path for path in models if path.exists()), None)
-            if model and str(read_json(model).get("device")).startswith("cuda"):
-                seconds += sum(self._seconds_of(path) for path in self._benchmarks(iteration))
-        return seconds / 3600
-
-    def _benchmarks(self, iteration: int) -> Iterable[Path]:
-        folder = self.directory / "benchmarks"
-        for job in GPU_JOBS:
-            name = job.format(iteration=iteration) if "{" in job else f"{job}/{iteration}"
-            yield from folder.glob(f"{name}.tsv")
+            # The model that predicts is the one before; all are trained on one kind of device.
+            path = self.directory / "results" / f"iter_{iteration}" / "model" / "model.json"
+            if path.exists():
+                model = read_json(path)
+                on_gpu = str(model.get("device")).startswith("cuda")
+                hours += model.get("gpu_hours", 0.0)
+            if on_gpu:
+                found = (self.directory.glob(f"benchmarks/{job.format(iteration)}.tsv") for job in GPU_JOBS)
+                hours += sum(self._seconds_of(path) for paths in found for path in paths) / 3600
+        return hours
 
     def _seconds_of(self, benchmark: Path) -> float:
         if benchmark not in self._seconds:
@@ -267,7 +259,8 @@ def line_of(progress: Progress) -> str:
         words.append(f"{progress.masks:,} masks predicted")
     if progress.collected:
         words.append(f"{progress.collected:,} collected")
-    words.append(f"{progress.gpu_hours:.1f} GPU hours")
+    if progress.gpu_hours:
+        words.append(f"{progress.gpu_hours:.1f} GPU hours")
     if progress.step_seconds is not None:
         words.append(f"this step about {duration(progress.step_seconds)} more")
     if progress.run_seconds is not None:

@@ -1,6 +1,5 @@
 """The run directory: who works in it, and what is recorded beside its results."""
 
-import fcntl
 import logging
 import os
 import platform
@@ -16,7 +15,7 @@ import yaml
 from segloop import __version__
 from segloop.config import AnnotationConfig, Config
 from segloop.errors import SegloopError
-from segloop.files import atomic_file, write_json
+from segloop.files import atomic_file, lock, write_json
 
 logger = logging.getLogger("segloop")
 
@@ -45,7 +44,7 @@ class RunClaim:
         claim.parent.mkdir(exist_ok=True)
         self._file = claim.open("a+", encoding="utf-8")
         self.held = self._try()
-        if self.held:
+        if self.held and self._certain:
             _clear_stale_locks(claim.parent / "locks")
 
     def wait(self, seconds: float = 30.0) -> None:
@@ -74,10 +73,10 @@ class RunClaim:
         self.held = False
 
     def _try(self) -> bool:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        free = lock(self._file, exclusive=True, wait=False)
+        if free is False:
             return False
+        self._certain = free is True
         self._file.truncate(0)
         self._file.write(f"{os.getpid()} on {os.uname().nodename}\n")
         self._file.flush()
@@ -90,17 +89,13 @@ def claimed(directory: Path) -> bool:
     if not path.exists():
         return False
     with path.open(encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+        return lock(file, exclusive=False, wait=False) is False
 
 
 def _clear_stale_locks(locks: Path) -> None:
     stale = sorted(locks.glob("*.lock"))
-    for lock in stale:
-        lock.unlink(missing_ok=True)
+    for path in stale:
+        path.unlink(missing_ok=True)
     if stale:
         logger.warning("removed the lock of a Snakemake that was killed")
 

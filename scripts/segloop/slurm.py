@@ -96,7 +96,7 @@ def queue(ids: Sequence[str] = ()) -> list[QueuedJob]:
         If there is no SLURM on this machine.
     """
     command = ["squeue", "--noheader", "--me", "--states=all", f"--format={_FORMAT}"]
-    answer = _call([*command, f"--jobs={','.join(ids)}"] if ids else command)
+    answer = ask(*command, *([f"--jobs={','.join(ids)}"] if ids else []))
     if answer.returncode and "Invalid job id" in answer.stderr:
         return []
     if answer.returncode:
@@ -126,7 +126,7 @@ def refusal(script: str) -> str | None:
     SegloopError
         If there is no SLURM on this machine.
     """
-    answer = _call(["sbatch", "--test-only"], script)
+    answer = ask("sbatch", "--test-only", given=script)
     if not answer.returncode or any(words in answer.stderr for words in _BUSY):
         return None
     return in_one_line(answer.stderr)
@@ -196,10 +196,19 @@ def cancel(ids: Sequence[str]) -> None:
         If there is no SLURM on this machine.
     """
     if ids:
-        _call(["scancel", *ids])
+        ask("scancel", *ids)
 
 
-def _call(command: list[str], given: str = "") -> subprocess.CompletedProcess[str]:
+def ask(*command: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command of SLURM and return how it ended and what it said.
+
+    Raises
+    ------
+    Unreachable
+        If it takes too long.
+    SegloopError
+        If there is no such command on this machine.
+    """
     try:
         return subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
     except FileNotFoundError:

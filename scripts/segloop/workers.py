@@ -23,6 +23,8 @@ logger = logging.getLogger("segloop")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_POLL_S = 0.2
+"""Seconds between two looks at results."""
 _LOOK_S = 5.0
 """Seconds between two looks at workers that are SLURM jobs."""
 _LEAVE_S = 60
@@ -88,7 +90,8 @@ def worker_map(workers: int, threads: int = 1, where: Workplace = HERE) -> Itera
     Raises
     ------
     SegloopError
-        If SLURM refuses the workers, none has started in `dask.timeout_seconds`, or all are lost for so long.
+        If SLURM refuses the workers, none has started in `dask.timeout_seconds`, all are lost for so long, work takes
+        longer than a worker may live, or it ends the process of several workers.
 
     Notes
     -----
@@ -100,7 +103,7 @@ def worker_map(workers: int, threads: int = 1, where: Workplace = HERE) -> Itera
         return
     # Imported when needed: most jobs save the half second that it takes.
     import dask
-    from distributed import Client
+    from distributed import Client, KilledWorker
 
     with (
         _scratch(where.folder) as scratch,
@@ -117,15 +120,29 @@ def worker_map(workers: int, threads: int = 1, where: Workplace = HERE) -> Itera
         def spread(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
             # Impure: equal items are computed as often as they are given, and none has to be hashed.
             futures = client.map(function, list(items), pure=False)
-            if crew:
-                crew.wait_for(futures)
-            return list(client.gather(futures))
+            try:
+                return crew.results_of(futures) if crew else list(client.gather(futures))
+            except KilledWorker:
+                raise SegloopError(_killed(where)) from None
 
         yield spread
 
 
 def _here(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     return [function(item) for item in items]
+
+
+def _killed(where: Workplace) -> str:
+    """Return what to do when the same work has ended one worker after the other."""
+    if where.config.cluster == "slurm":
+        return (
+            "a piece of work ended several Dask workers, perhaps for want of memory: raise dask.memory_mb. Their logs "
+            f"are in {where.folder}."
+        )
+    return (
+        "a piece of work ended several worker processes, perhaps for want of memory: lower clustering.workers or "
+        "annotation.workers, or give the job more memory (mem_mb)."
+    )
 
 
 @contextmanager
@@ -241,13 +258,18 @@ def _parameters(threads: int, where: Workplace, scratch: str) -> dict[str, Any]:
         "job_script_prologue": [*config.setup, *(f"export {line}" for line in _exports(threads))],
         # Instead of the job's shell, whose end would hide a worker that does not end from SLURM.
         "python": f"exec {shlex.quote(sys.executable)}",
-        "worker_extra_args": ["--no-dashboard", "--lifetime", f"{config.walltime_minutes * 60 - _LEAVE_S}s"],
+        "worker_extra_args": ["--no-dashboard", "--lifetime", f"{_lifetime(config)}s"],
         "nanny": False,
         "local_directory": shlex.quote(scratch),
         "log_directory": str(where.folder or scratch),
         "scheduler_options": {"dashboard_address": ":0"},
         "silence_logs": logging.CRITICAL,
     }
+
+
+def _lifetime(config: DaskConfig) -> int:
+    """Return the seconds after which a worker that is a SLURM job ends by itself."""
+    return config.walltime_minutes * 60 - _LEAVE_S
 
 
 def _directives(extra: dict[str, str | int | bool]) -> list[str]:
@@ -290,6 +312,9 @@ class _Crew:
     cluster: Any
     workers: int
     where: Workplace
+    _watched: float = 0.0
+    _alone: float = 0.0
+    _in_vain: float = 0.0
 
     def wait_for_first(self) -> None:
         """Return when a worker has started."""
@@ -304,21 +329,42 @@ class _Crew:
             time.sleep(1.0)
         logger.info("the first of %d Dask workers has started", self.workers)
 
-    def wait_for(self, futures: Sequence[Any]) -> None:
-        """Return when all is done or something has failed; workers whose time is over are replaced."""
-        from distributed import wait
+    def results_of(self, futures: Sequence[Any]) -> list[Any]:
+        """Return all results in their order, or raise the first error; workers whose time is over are replaced."""
+        waiting = dict(enumerate(futures))
+        results: dict[int, Any] = {}
+        self._watched, self._alone, self._in_vain = time.monotonic(), 0.0, 0.0
+        while waiting:
+            # Future.done() is false as long as nobody waits for it.
+            done = {place: future for place, future in waiting.items() if future.status not in ("pending", "lost")}
+            if done:
+                # At once: what a worker still holds when it ends would have to be done again.
+                values = self.client.gather([waiting.pop(place) for place in done])
+                for future in done.values():
+                    future.release()
+                results.update(zip(done, values, strict=True))
+                self._in_vain = 0.0
+            else:
+                time.sleep(_POLL_S)
+            if time.monotonic() - self._watched > _LOOK_S:
+                self._watch()
+        return [results[place] for place in range(len(results))]
 
-        alone_since: float | None = None
-        while futures and not any(future.status == "error" for future in futures):
-            try:
-                wait(futures, timeout=_LOOK_S)  # type: ignore[no-untyped-call]
-                return
-            except TimeoutError:
-                now = time.monotonic()
-            alone_since = None if self._there() else alone_since or now
-            if alone_since and now - alone_since > self.where.config.timeout_seconds:
-                raise SegloopError(self._why("all Dask workers are gone, and no other has come", self._jobs()))
-            self.cluster.scale(self.workers)
+    def _watch(self) -> None:
+        """Raise if there have been no workers for too long, or they achieved nothing; replace those that have ended."""
+        config, now, there = self.where.config, time.monotonic(), self._there()
+        passed, self._watched = now - self._watched, now
+        self._alone = 0.0 if there else self._alone + passed
+        self._in_vain += passed if there else 0.0
+        if self._alone > config.timeout_seconds:
+            raise SegloopError(self._why("all Dask workers are gone, and no other has come", self._jobs()))
+        # Twice, because the first life of a worker may have begun with other work.
+        if self._in_vain > 2 * _lifetime(config):
+            raise SegloopError(
+                f"no piece of work ended within two lives of a Dask worker ({_lifetime(config)} s each). Raise "
+                "dask.walltime_minutes."
+            )
+        self.cluster.scale(self.workers)
 
     def _there(self) -> int:
         return len(self.client.scheduler_info(n_workers=-1)["workers"])

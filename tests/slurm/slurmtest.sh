@@ -346,10 +346,9 @@ down() {
   if [ -f "$D/slurm.conf" ] && [ -n "$(living slurmctld "$D/run/slurmctld.pid")" ]; then
     export SLURM_CONF="$D/slurm.conf"; PATH="$D/bin:$PATH"
     left=$(timeout 5 squeue -h -o %A | sort -u || true)
-    if [ -n "$left" ]; then                       # slurmd must live on to send SIGKILL after KillWait (5 s)
-      timeout 10 scancel $left || true
-      wait_for 10 "end of the jobs" jobs_ended || true
-    fi
+    [ -z "$left" ] || timeout 10 scancel $left || true
+    # slurmd must live on to send SIGKILL after KillWait (5 s); steps of jobs that have just ended still clean up.
+    wait_for 10 "end of the jobs" jobs_ended || true
   fi
   stop 5 slurmctld "$D/run/slurmctld.pid" &       # before slurmdbd: it hands its last job records over
   stop 5 slurmd "$D"/run/slurmd-*.pid &

@@ -32,6 +32,7 @@ def test_two_iterations(slurm_cluster: Cluster, undisturbed: Loop, tmp_path: Pat
     loop.run()
     assert same_results(undisturbed, loop, CONTROLS) == []
     assert slurm_cluster.jobs() == []
+    assert attempts(loop.directory) == {1}
     assert_gpus_were_requested(loop, slurm_cluster)
     assert len(files_of_shard(loop.directory, 2, 0)) <= 40
     assert "Nothing to be done" in loop.run("-n")
@@ -46,6 +47,12 @@ def assert_gpus_were_requested(loop: Loop, cluster: Cluster) -> None:
     assert len(logs) == 2
     for log in logs:
         assert "gpu:1" in cluster.run("scontrol", "show", "job", log.stem)
+
+
+def attempts(run: Path) -> set[int]:
+    """Return how often jobs were started: SLURM writes a log for each time."""
+    folders = {log.parent for log in (run / "logs" / "slurm").rglob("*.log")}
+    return {len(list(folder.glob("*.log"))) for folder in folders}
 
 
 def files_of_shard(run: Path, iteration: int, shard: int) -> list[Path]:

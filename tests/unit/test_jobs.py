@@ -3,10 +3,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import IO
 
+import numpy as np
 import pytest
+import torch
 
 from segloop.errors import SegloopError
 from segloop.jobs import job, logger, optional
@@ -38,6 +42,21 @@ def test_another_error_is_logged_whole_and_passes_on(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), job(_snakemake(log)):
         print(1 / 0)
     assert "Traceback" in log.read_text()
+
+
+@pytest.mark.parametrize("save", [lambda file: np.save(file, np.zeros(10**6)), lambda file: torch.save({}, file)])
+def test_a_full_disk_is_a_message_that_names_the_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], save: Callable[[IO[bytes]], None]
+) -> None:
+    log = tmp_path / "rule.log"
+    with pytest.raises(SystemExit) as end, job(_snakemake(log)), Path("/dev/full").open("wb") as file:
+        save(file)
+    assert end.value.code == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: no room is left for ")
+    assert "--directory" in message
+    assert "retention.embeddings" in message
+    assert "Traceback" not in log.read_text()
 
 
 def test_a_job_ends_when_the_snakemake_that_started_it_is_killed(tmp_path: Path) -> None:

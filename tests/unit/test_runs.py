@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +10,7 @@ import yaml
 from segloop.config import AnnotationConfig, load
 from segloop.errors import SegloopError
 from segloop.files import read_json
-from segloop.runs import RunClaim, asking, record_run
+from segloop.runs import RunClaim, asking, claimed, record_run
 
 HOLD = """
 import pathlib, sys, time
@@ -73,3 +75,22 @@ def test_the_record_repeats_the_run(tmp_path: Path) -> None:
 def test_a_waiting_run_says_which_files_it_waits_for() -> None:
     text = asking(2, Path("/runs/a"), AnnotationConfig())
     assert "/runs/a/data/answers/iter_2/complete.json" in text
+
+
+def test_without_locks_of_the_file_system_snakemakes_own_alone_guards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Lustre mounted without `flock`: nobody's lock is taken for stale."""
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    locks = tmp_path / ".snakemake" / "locks"
+    locks.mkdir(parents=True)
+    (locks / "0.input.lock").touch()
+    claim = RunClaim(tmp_path)
+    claim.wait()
+    claim.release()
+    assert (locks / "0.input.lock").exists()
+    assert not claimed(tmp_path)

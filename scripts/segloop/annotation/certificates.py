@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta, hypergeom
+from scipy.special import betaincinv
 
 from segloop.errors import SegloopError
 from segloop.files import read_json, write_json
@@ -74,7 +74,7 @@ def clopper_pearson_lower(good: int, asked: int, delta: float) -> float:
     """
     if not 0 <= good <= asked or not 0 < delta < 1:
         raise ValueError(f"{good} good ones of {asked} at level {delta} are impossible")
-    return 0.0 if good == 0 else float(beta.ppf(delta, good, asked - good + 1))
+    return 0.0 if good == 0 else float(betaincinv(good, asked - good + 1, delta))
 
 
 def most_bad(unknown: int, asked: int, bad: int, delta: float) -> int:
@@ -90,6 +90,9 @@ def most_bad(unknown: int, asked: int, bad: int, delta: float) -> int:
     """
     if not 0 <= bad <= asked <= unknown or not 0 < delta < 1:
         raise ValueError(f"{bad} bad ones of {asked} of {unknown} at level {delta} are impossible")
+    # Imported when needed: it takes a second, which most jobs that read certificates save.
+    from scipy.stats import hypergeom
+
     low, high = bad, unknown - (asked - bad)
     # P falls with B: bisection between a value that is possible and the largest that can be.
     while low < high:

@@ -5,8 +5,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaln, expit, log_expit, xlog1py, xlogy
-from scipy.stats import beta
+from scipy.special import betaincinv, betaln, expit, log_expit, xlog1py, xlogy
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -161,5 +160,5 @@ class _Votes:
 def _estimate(wrong: float, asked: float) -> Estimate:
     """Return the most probable rate under the prior, and the central interval of its posterior."""
     a, b = wrong + _PRIOR_WRONG, asked - wrong + _PRIOR_RIGHT
-    low, high = beta.ppf([(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2], a + 1, b + 1)
+    low, high = betaincinv(a + 1, b + 1, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
     return Estimate(float(a / (a + b)), float(low), float(high))

@@ -7,6 +7,9 @@ import numpy.typing as npt
 
 from segloop.config import AnnotationConfig
 from segloop.errors import SegloopError
+from segloop.files import atomic_file
+from segloop.ids import unpack_prediction_ids
+from segloop.store.index import read_index_columns
 
 
 def probability_path(config: AnnotationConfig, iteration: int, agreement: Path | None = None) -> Path | None:
@@ -64,3 +67,32 @@ def read_probabilities(path: Path, count: int) -> npt.NDArray[np.float32]:
             "finite and in 0..1. Write it again."
         )
     return values.astype(np.float32)
+
+
+def write_probabilities(path: Path, values: npt.NDArray[np.float32]) -> None:
+    """Write what `read_probabilities` reads."""
+    # A file, because np.save would add an ending to the temporary name.
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        np.save(file, values)
+
+
+def join_agreement(*, parts: list[Path], index: Path, output: Path) -> None:
+    """Join the agreements of all shards.
+
+    Parameters
+    ----------
+    parts
+        What `measure_agreement` wrote, one file a shard, in shard order.
+    output
+        `.npy` file, float32 of one number for each prediction of the index, in its order.
+
+    Raises
+    ------
+    SegloopError
+        If a part does not hold one number in 0..1 for each indexed prediction of its shard.
+    """
+    (ids,) = read_index_columns(index, "prediction")
+    count = np.bincount(unpack_prediction_ids(ids)[1], minlength=len(parts)).tolist()
+    # The ids of an index ascend, so that its shards follow each other.
+    values = [read_probabilities(part, rows) for part, rows in zip(parts, count, strict=True)]
+    write_probabilities(output, np.concatenate(values))

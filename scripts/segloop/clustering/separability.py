@@ -11,7 +11,6 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from segloop.annotation.answers import COUNTED_PURPOSES
 from segloop.annotation.oracle import good, read_truth_match
@@ -236,6 +235,9 @@ def auc(values: npt.NDArray[np.floating[Any]], is_good: Booleans) -> float | Non
     goods, bads = int(is_good.sum()), int((~is_good).sum())
     if not goods or not bads:
         return None
+    # Imported when needed: it takes a second.
+    from scipy.stats import rankdata
+
     return float((rankdata(values)[is_good].sum() - goods * (goods + 1) / 2) / (goods * bads))
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from segloop.annotation.oracle import match_one_to_one
-from segloop.annotation.probabilities import read_probabilities
+from segloop.annotation.probabilities import write_probabilities
 from segloop.config import DistillationConfig, PredictionConfig
 from segloop.data import masks
 from segloop.data.images import open_image
@@ -24,7 +24,6 @@ from segloop.detection.dataset import read_ahead
 from segloop.detection.prediction import READING_THREADS, batches
 from segloop.detection.segmenter import Detections, ImageArray, Segmenter, load_segmenter
 from segloop.errors import SegloopError
-from segloop.files import atomic_file
 from segloop.ids import unpack_prediction_ids
 from segloop.store.index import read_index_columns
 from segloop.store.predictions import PredictionShard
@@ -82,29 +81,7 @@ def measure_agreement(
     for image, copies in _predict_copies(segmenter, opened, prediction, distillation):
         own = groups[image]
         result[own] = agreement(score[own], category[own], [rles[row] for row in own], copies)
-    _write(output, result)
-
-
-def join_agreement(*, parts: list[Path], index: Path, output: Path) -> None:
-    """Join the agreements of all shards.
-
-    Parameters
-    ----------
-    parts
-        What `measure_agreement` wrote, one file a shard, in shard order.
-    output
-        `.npy` file, float32 of one number for each prediction of the index, in its order.
-
-    Raises
-    ------
-    SegloopError
-        If a part does not hold one number in 0..1 for each indexed prediction of its shard.
-    """
-    (ids,) = read_index_columns(index, "prediction")
-    count = np.bincount(unpack_prediction_ids(ids)[1], minlength=len(parts)).tolist()
-    # The ids of an index ascend, so that its shards follow each other.
-    values = [read_probabilities(part, rows) for part, rows in zip(parts, count, strict=True)]
-    _write(output, np.concatenate(values))
+    write_probabilities(output, result)
 
 
 def agreement(
@@ -209,9 +186,3 @@ def _rows_of_images(image_id: npt.NDArray[np.int64]) -> dict[int, npt.NDArray[np
         return {}
     begins = np.flatnonzero(np.r_[True, image_id[1:] != image_id[:-1]])
     return dict(zip(image_id[begins].tolist(), np.split(np.arange(len(image_id)), begins[1:]), strict=True))
-
-
-def _write(path: Path, values: npt.NDArray[np.float32]) -> None:
-    # A file, because np.save would add an ending to the temporary name.
-    with atomic_file(path) as temporary, temporary.open("wb") as file:
-        np.save(file, values)

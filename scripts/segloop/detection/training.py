@@ -160,7 +160,9 @@ def train_detector(
         return
     description = _describe(work, progress, facts, where)
     with atomic_directory(output) as directory:
-        torch.save(_on_cpu(model.state_dict()), directory / model_files.WEIGHTS)
+        # An open file, because only that tells torch's other failures from a full disk.
+        with (directory / model_files.WEIGHTS).open("wb") as file:
+            torch.save(_on_cpu(model.state_dict()), file)
         write_json(directory / model_files.DESCRIPTION, description)
         (directory / model_files.LOSSES).write_text(_losses_table(progress.losses), encoding="utf-8")
         shutil.copyfile(skipped, directory / model_files.SKIPPED)
@@ -350,7 +352,7 @@ def _step(work: _Work, losses_of: Losses, samples: list[Sample], rate: float, st
 
 
 def _save_checkpoint(checkpoint: _Checkpoint, work: _Work, progress: Progress) -> None:
-    with atomic_file(checkpoint.path) as temporary:
+    with atomic_file(checkpoint.path) as temporary, temporary.open("wb") as file:
         torch.save(
             {
                 "fingerprint": checkpoint.fingerprint,
@@ -358,7 +360,7 @@ def _save_checkpoint(checkpoint: _Checkpoint, work: _Work, progress: Progress) -
                 "optimiser": work.optimiser.state_dict(),
                 **asdict(progress),
             },
-            temporary,
+            file,
         )
 
 
