@@ -109,7 +109,9 @@ def send(job: str, number: int) -> None:
     """Send a signal to the training processes of a job."""
     for entry in Path("/proc").iterdir():
         try:
-            mine = entry.name.isdigit() and f"SLURM_JOB_ID={job}\0".encode() in (entry / "environ").read_bytes()
+            # Jobs of other clusters on this machine have the same numbers.
+            mine = entry.name.isdigit() and (entry / "cwd").readlink() == Path.cwd()
+            mine = mine and f"SLURM_JOB_ID={job}\0".encode() in (entry / "environ").read_bytes()
             if mine and b"submitit.core._submit" in (entry / "cmdline").read_bytes():
                 os.kill(int(entry.name), number)
         except OSError:
