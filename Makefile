@@ -63,7 +63,7 @@ bench-demo: $(VENV)/.runtime  ## the demo with its control for three seeds; tabl
 bench-nuclei: $(VENV)/.runtime  ## the loop on real nuclei (DATA=folder): per_mask beside thesis
 	$(BIN)/python benchmarks/nuclei.py --data $(DATA)
 
-bench-planning: $(VENV)/.runtime  ## dry runs over thousands of shards
+bench-planning: $(VENV)/.runtime  ## dry runs over thousands of shards, the start of each script
 	$(BIN)/python benchmarks/planning.py
 
 $(VENV)/.benchmarks: envs/requirements-bench.txt $(VENV)/.runtime

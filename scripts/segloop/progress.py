@@ -151,8 +151,14 @@ class RunFiles:
             found.append(self.directory / "checkpoints" / f"iter_{iteration}")
         return sum(_bytes(path) for path in found)
 
+    def _begun(self, iteration: int) -> bool:
+        return any(self.complete(step, iteration) for step in self.steps(iteration))
+
     def _current(self, finished: bool) -> tuple[int, Step | None]:
-        for iteration in range(self.config.loop.iterations + 1):
+        numbers = range(self.config.loop.iterations + 1)
+        # What a target did not need may be missing in earlier iterations, so the newest one comes first.
+        newest = next((each for each in reversed(numbers) if self._begun(each)), 0)
+        for iteration in (*numbers[newest:], *numbers[:newest]):
             for step in self.steps(iteration):
                 if len(self.complete(step, iteration)) < step.parts(self.config):
                     # A stop rule ends a run after any iteration.

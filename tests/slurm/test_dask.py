@@ -21,7 +21,7 @@ from segloop.workers import Workplace, worker_map
 from ..loops import Loop, wait_for
 from .conftest import Cluster, on_slurm
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1200)]
 
 # All nodes are this machine, and their names are known to SLURM only.
 SITE = {"cluster": "slurm", "memory_mb": 1000, "walltime_minutes": 10, "timeout_seconds": 90, "interface": "lo"}
@@ -173,7 +173,8 @@ def test_a_rule_gives_the_same_with_workers_that_are_jobs(
     slurm_cluster: Cluster, undisturbed: Loop, tmp_path: Path
 ) -> None:
     """Linking and matching inside jobs of the workflow; nested jobs, as on a real cluster."""
-    loop = undisturbed.copy(tmp_path / "run", clustering={"batches": 2, "workers": 2}, dask=SITE)
+    two = {"clustering": {"workers": 2, "memory_mb": 400}, "annotation": {"workers": 2}}
+    loop = undisturbed.copy(tmp_path / "run", **two, dask=SITE)
     loop.remove("results/iter_1/links/*.zarr", "results/iter_1/truth_match.parquet")
     loop = on_slurm(loop, slurm_cluster)
     loop.run("results/iter_1/links/0.zarr", "results/iter_1/links/1.zarr", "results/iter_1/truth_match.parquet")

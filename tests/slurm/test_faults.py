@@ -113,10 +113,11 @@ def test_node_set_down(slurm_cluster: Cluster, undisturbed: Loop, tmp_path: Path
     job = FIRST.freeze(slurm_cluster, loop)
     lost = FIRST.scripts(loop, job)
     node = slurm_cluster.run("squeue", "--noheader", f"--jobs={job}", "--format=%N").strip()
-    slurm_cluster.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+    # Drained, too: its slurmd never died, and would report back and get the job again while its first try still ends.
+    for state in ("DRAIN", "DOWN"):
+        slurm_cluster.run("scontrol", "update", f"NodeName={node}", f"State={state}", "Reason=test")
     status, output = ended(process)
-    # It may have come back by itself: its slurmd never died.
-    slurm_cluster.run("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)
+    slurm_cluster.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
     assert status == 0, output[-6000:]
     assert same_results(undisturbed, loop) == []
     assert not any(Path(f"/proc/{process}").exists() for process in lost)
