@@ -41,7 +41,7 @@ rule simulate_policies:
         mem_mb=8000,
         runtime=240,
     params:
-        annotation=section("annotation"),
+        annotation=questions_section(),
         policies=CONFIG.simulate.policies,
         seeds=CONFIG.simulate.seeds,
         iteration=iteration_of,

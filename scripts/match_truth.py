@@ -16,6 +16,7 @@ def main(snakemake: Any) -> None:
             output=Path(snakemake.output.truth_match),
             t_iou=snakemake.params.t_iou,
             workers=snakemake.params.workers,
+            any_category=snakemake.params.get("any_category", False),
         )
 
 

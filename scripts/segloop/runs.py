@@ -100,6 +100,21 @@ def asking(iteration: int, directory: Path, annotation: AnnotationConfig) -> str
     )
 
 
+def redrawing(last: int, directory: Path, annotation: AnnotationConfig) -> str:
+    """Return what to tell a person of iterations up to `last` whose sample of masks is not all redrawn yet."""
+    lines = []
+    for iteration in range(1, last + 1) if annotation.audit.redraws and annotation.annotator == "people" else ():
+        folder = directory / "results" / f"iter_{iteration}"
+        quality = read_json(folder / "quality.json") if (folder / "quality.json").exists() else None
+        if quality is not None and quality["redrawn"] < quality["sample"]:
+            target = directory / annotation.answers_root / f"iter_{iteration}" / "redraws.jsonl"
+            lines.append(
+                f"\n{quality['redrawn']} of the {quality['sample']} masks in\n  {folder / 'quality_sample.json'}\n"
+                f"are redrawn in\n  {target}\n"
+            )
+    return "".join(lines)
+
+
 def run_workflow(*, profile: str, configfile: Path, directory: Path, arguments: Sequence[str], report: bool) -> int:
     """Check the configuration, run Snakemake on it, and print the table of the run.
 
