@@ -16,12 +16,14 @@ include: "rules/annotate.smk"
 include: "rules/collect.smk"
 include: "rules/report.smk"
 include: "rules/simulate.smk"
+include: "rules/transfer.smk"
 
 
 wildcard_constraints:
     iteration=r"\d+",
     shard=r"\d+",
     batch=r"\d+",
+    embedding=r"[a-z_]+",
 
 
 # Cheap steps: on a cluster they run beside Snakemake, which saves each of them its turn in the queue.

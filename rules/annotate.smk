@@ -1,7 +1,8 @@
 # Annotate: questions about a few masks of each cluster, answers, verdicts about all.
 #
 # Needs: results/iter_{iteration}/{tree,index,reduced}.zarr, and who answers: the pool's truth (oracle.smk) or people (people.smk).
-# Gives: results/iter_{iteration}/{answers,verdicts}.parquet, {certificates,annotators}.json, and truth_match.parquet where the pool's truth is known.
+# Gives: results/iter_{iteration}/{answers,verdicts}.parquet, {certificates,annotators}.json, and truth_match.parquet where the pool's truth is known;
+#        quality.json and quality_sample.json where masks are redrawn (annotation.audit.redraws).
 
 
 if CONFIG.pool.truth:
@@ -32,3 +33,32 @@ if CONFIG.pool.truth:
 
 
 include: f"annotate_{CONFIG.annotation.annotator}.smk"
+
+
+rule measure_quality:
+    """Draw accepted masks at random and compare them with what was redrawn of them."""
+    input:
+        index="results/iter_{iteration}/index.zarr",
+        predictions=predictions_of,
+        verdicts="results/iter_{iteration}/verdicts.parquet",
+        seed_set="resources/seed/train.json",
+        truth_match=if_oracle("results/iter_{iteration}/truth_match.parquet"),
+        recorded=recorded_redraws,
+    output:
+        quality="results/iter_{iteration}/quality.json",
+        sample="results/iter_{iteration}/quality_sample.json",
+    log:
+        "logs/measure_quality/{iteration}.log",
+    benchmark:
+        "benchmarks/measure_quality/{iteration}.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        annotation=section("annotation"),
+        iteration=iteration_of,
+        seed=CONFIG.seed,
+    script:
+        "../scripts/measure_quality.py"

@@ -28,7 +28,7 @@ rule annotate_oracle:
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
-        annotation=section("annotation"),
+        annotation=questions_section(),
         iteration=iteration_of,
         seed=CONFIG.seed,
         probability_file=probability_fingerprint,

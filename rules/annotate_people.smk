@@ -13,9 +13,9 @@ rule annotate_people:
         index="results/iter_{iteration}/index.zarr",
         reduced="results/iter_{iteration}/reduced.zarr",
         agreement=if_distilled("results/iter_{iteration}/agreement.npy"),
-        recorded=CONFIG.annotation.answers_root + "/iter_{iteration}/answers.jsonl",
+        recorded=f"{CONFIG.annotation.answers_root}/iter_{{iteration}}/answers.jsonl",
         gold=gold_masks,
-        complete=CONFIG.annotation.answers_root + "/iter_{iteration}/complete.json",
+        complete=f"{CONFIG.annotation.answers_root}/iter_{{iteration}}/complete.json",
     output:
         answers="results/iter_{iteration}/answers.parquet",
         verdicts="results/iter_{iteration}/verdicts.parquet",
@@ -31,7 +31,7 @@ rule annotate_people:
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
-        annotation=section("annotation"),
+        annotation=questions_section(),
         iteration=iteration_of,
         seed=CONFIG.seed,
         probability_file=probability_fingerprint,

@@ -91,6 +91,7 @@ rule tally_iteration:
         index=if_asked("results/iter_{iteration}/index.zarr"),
         answers=if_asked("results/iter_{iteration}/answers.parquet"),
         collected=if_asked("results/iter_{iteration}/collected.json"),
+        quality=if_redrawn("results/iter_{iteration}/quality.json"),
     output:
         ledger="results/iter_{iteration}/ledger.json",
     log:
@@ -122,6 +123,7 @@ checkpoint summarise_iteration:
         answers=if_asked("results/iter_{iteration}/answers.parquet"),
         verdicts=if_asked("results/iter_{iteration}/verdicts.parquet"),
         certificates=if_asked("results/iter_{iteration}/certificates.json"),
+        quality=if_redrawn("results/iter_{iteration}/quality.json"),
         truth_match=if_truth("results/iter_{iteration}/truth_match.parquet"),
         truth=if_truth("resources/pool/truth.json"),
         collected=of_iterations_so_far("results/iter_{iteration}/collected.json"),

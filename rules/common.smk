@@ -14,7 +14,7 @@ from segloop.collection.summary import stop_reason
 from segloop.config import load
 from segloop.errors import SegloopError
 from segloop.files import fingerprint, read_json
-from segloop.runs import RunClaim, asking, record_start as record_start_of
+from segloop.runs import RunClaim, asking, record_start as record_start_of, redrawing
 
 CONFIG = load(config)
 SHARDS = range(CONFIG.pool.shards)
@@ -36,6 +36,12 @@ def section(name):
     """Return one section of the configuration as plain values, for `params`."""
     value = getattr(CONFIG, name)
     return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def questions_section():
+    """Return the annotation section without what redraws need, which change no answer and no verdict."""
+    apart = {"audit": {"redraws"}, "oracle": {"redraw_seconds"}}
+    return CONFIG.annotation.model_dump(mode="json", exclude=apart)
 
 
 def demo_data(wildcards):
@@ -180,6 +186,23 @@ def recorded_answers(wildcards):
     return (
         str(path) if CONFIG.annotation.annotator == "people" and path.exists() else []
     )
+
+
+def recorded_redraws(wildcards):
+    """Return the masks that people have redrawn in this iteration so far, if there are any."""
+    path = (
+        Path(CONFIG.annotation.answers_root)
+        / f"iter_{wildcards.iteration}"
+        / "redraws.jsonl"
+    )
+    return (
+        str(path) if CONFIG.annotation.annotator == "people" and path.exists() else []
+    )
+
+
+def if_redrawn(path):
+    """Return an input function: nothing for iteration 0, and nothing unless masks are redrawn."""
+    return if_asked(path) if CONFIG.annotation.audit.redraws else []
 
 
 def iteration_summaries(wildcards):
@@ -353,6 +376,11 @@ def if_truth(path):
     return if_asked(path) if CONFIG.pool.truth else []
 
 
+def if_oracle(path):
+    """Return an input: nothing unless the pool's truth answers."""
+    return path if CONFIG.annotation.annotator == "oracle" else []
+
+
 def loop_benchmarks(wildcards):
     """Return, of each step of an iteration, where Snakemake writes how long its jobs took."""
     annotate = f"annotate_{CONFIG.annotation.annotator}"
@@ -376,6 +404,46 @@ def iteration_ledgers(wildcards):
     )
 
 
+def transferred_set():
+    """Return the other labelled set as `import_seed` takes it."""
+    keys = ("format", "annotations", "images", "categories")
+    return {key: section("transfer")[key] for key in keys}
+
+
+def predictions_of_labelled_set(wildcards):
+    """Return the prediction shards of the other labelled set."""
+    return expand(
+        "results/transfer/iter_{iteration}/predictions/{shard}.zarr",
+        iteration=wildcards.iteration,
+        shard=range(CONFIG.transfer.shards),
+    )
+
+
+def embedding_as_predicted(wildcards):
+    """Return the clustering section for a stored embedding, with nothing done to it."""
+    plain = {"embedding_file": None, "pca": None, "extra_columns": []}
+    return section("clustering") | plain | {"embedding": wildcards.embedding}
+
+
+def accepting_what_was_retrieved(wildcards):
+    """Return the annotation section of a policy that accepts what was retrieved; people are not asked."""
+    folder = f"results/transfer/iter_{wildcards.iteration}/{wildcards.embedding}"
+    annotation = questions_section()
+    if CONFIG.annotation.annotator == "people":
+        annotation["audit"]["questions"] = 0
+    policy = {"policy": "verifier", "threshold": 1.0}
+    return annotation | policy | {"probability_file": f"{folder}/accepted.npy"}
+
+
+def of_embeddings(name):
+    """Return a file of the transfer for each embedding, in their order."""
+    return expand(
+        "results/transfer/iter_1/{embedding}/{name}",
+        embedding=CONFIG.transfer.embeddings,
+        name=name,
+    )
+
+
 def gold_masks(wildcards):
     """Return the truth of the masks of gold questions, where there is any."""
     path = Path(CONFIG.annotation.answers_root) / "gold.json"
@@ -389,7 +457,7 @@ def how_to_go_on():
 
     last = answered_iterations()
     measured = Path(f"results/iter_{last + 1}/separability.json")
-    return (
+    return redrawing(last, Path.cwd(), CONFIG.annotation) + (
         f"\n{separability_line(measured)}\n"
         + asking(last + 1, Path.cwd(), CONFIG.annotation)
         if last < CONFIG.loop.iterations and measured.exists()

@@ -41,7 +41,7 @@ rule simulate_policies:
         mem_mb=growing(8000),
         runtime=growing(4 * 60),
     params:
-        annotation=section("annotation"),
+        annotation=questions_section(),
         policies=CONFIG.simulate.policies,
         seeds=CONFIG.simulate.seeds,
         iteration=iteration_of,

@@ -18,6 +18,7 @@ def main(snakemake: Any) -> None:
             t_iou=snakemake.params.t_iou,
             workers=snakemake.params.workers,
             where=workplace(snakemake),
+            any_category=snakemake.params.get("any_category", False),
         )
 
 

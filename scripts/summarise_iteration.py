@@ -18,6 +18,7 @@ def main(snakemake: Any) -> None:
             answers=optional(snakemake.input.answers),
             verdicts=optional(snakemake.input.verdicts),
             certificates=optional(snakemake.input.certificates),
+            quality=optional(snakemake.input.quality),
             truth_match=optional(snakemake.input.truth_match),
             truth=optional(snakemake.input.truth),
             collected=[Path(path) for path in snakemake.input.collected],

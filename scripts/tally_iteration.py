@@ -17,6 +17,7 @@ def main(snakemake: Any) -> None:
             index=optional(snakemake.input.index),
             answers=optional(snakemake.input.answers),
             collected=optional(snakemake.input.collected),
+            quality=optional(snakemake.input.quality),
             benchmarks={step: [Path(path) for path in paths] for step, paths in snakemake.params.benchmarks.items()},
             prices=PricesConfig.model_validate(snakemake.params.prices),
             loop=LoopConfig.model_validate(snakemake.params.loop),

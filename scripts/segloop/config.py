@@ -31,6 +31,7 @@ PolicyName = Literal[
     "distillation",
 ]
 
+EmbeddingName = Literal["box_head", "box_and_mask_iou_head"]
 Dollars = Annotated[float, Field(ge=0)]
 NoReason = Literal["wrong_class", "bad_boundary", "two_objects", "partial"]
 
@@ -242,7 +243,7 @@ class ClusteringConfig(Section):
     """Beyond `n_exact`, partitions hold at most this many; memory grows with 4 bytes times its square."""
     memory_mb: Annotated[int, Field(ge=400)] = 8_000
     """Megabytes that linking one partition may take; `n_exact` and `m_max` are lowered until they fit."""
-    embedding: Literal["box_head", "box_and_mask_iou_head"] = "box_head"
+    embedding: EmbeddingName = "box_head"
     """What is compared: the last fully connected layer of the box head, or that and the mask IoU head's."""
     embedding_file: str | None = None
     """Your own embeddings instead: a `.npy` file or Zarr array of one row a prediction of the index, in its order;
@@ -280,6 +281,8 @@ class OracleConfig(Section):
     """Mean time of an answer (1.4 s was measured by Papadopoulos et al., ICCV 2021, section 4)."""
     seconds_spread: Annotated[float, Field(ge=0)] = 0.0
     """Standard deviation of the logarithm of the time of an answer."""
+    redraw_seconds: Annotated[float, Field(ge=0)] = 79.2
+    """Time in which a mask is redrawn (22 hours for 1,000 masks: Lin et al., Microsoft COCO, ECCV 2014, section 4)."""
 
 
 class AuditConfig(Section):
@@ -297,6 +300,9 @@ class AuditConfig(Section):
     """So many of the largest categories are audited each by itself, the rest together; delta is shared equally."""
     votes: Literal[1, 3] = 1
     """Annotators who are asked each question of an audit; the majority counts."""
+    redraws: Natural = 0
+    """Accepted masks of an iteration, drawn at random, that are redrawn: their mean IoU with what was redrawn is stated
+    (docs/policies.md). 0: none."""
 
 
 class Iccv21Config(Section):
@@ -489,6 +495,21 @@ class ReportConfig(Section):
     """Masks in each gallery of accepted and of rejected ones."""
 
 
+class TransferConfig(LabelledSetConfig):
+    """Another labelled set, what looks like whose well-predicted objects is collected unasked; docs/transfer.md."""
+
+    shards: Positive = 1
+    """Parts of the set; one prediction job each."""
+    t_iou: Share = 0.8
+    """Predictions on the set count as good above this IoU with one of its masks, of whatever category."""
+    neighbours: Positive = 10
+    """Nearest neighbours in the pool that each good prediction retrieves."""
+    masks: Positive | None = None
+    """At most so many masks are collected, those with the nearest neighbours first; null: all that were retrieved."""
+    embeddings: Annotated[list[EmbeddingName], Field(min_length=1)] = ["box_head"]
+    """Values of `clustering.embedding` that are compared, each by a model trained on what it retrieved."""
+
+
 class SimulateConfig(Section):
     """Policies that are replayed on every finished iteration, side by side; only where the pool's truth is known."""
 
@@ -542,6 +563,8 @@ class Config(Section):
     """Prices of machines, for the ledger."""
     simulate: SimulateConfig = SimulateConfig()
     """Other policies on the same predictions."""
+    transfer: TransferConfig | None = None
+    """Collect from another labelled set, with the target `transfer`; null: there is none."""
     report: ReportConfig = ReportConfig()
     """Pictures."""
 
@@ -577,6 +600,8 @@ class Config(Section):
             raise ValueError(
                 "simulate.policies replays policies on the pool's truth: set pool.truth.annotations, or policies: []"
             )
+        if self.transfer is not None and len(set(self.transfer.embeddings)) < len(self.transfer.embeddings):
+            raise ValueError("transfer.embeddings names an embedding twice: name each once")
         if "verifier" in self.simulate.policies and self.annotation.probability_file is None:
             raise ValueError("simulate.policies: verifier needs annotation.probability_file: set it")
         if self.annotation.start == "category" and self.clustering.scope == "global":

@@ -15,7 +15,7 @@ import yaml
 from segloop import __version__
 from segloop.config import AnnotationConfig, Config
 from segloop.errors import SegloopError
-from segloop.files import atomic_file, lock, write_json
+from segloop.files import atomic_file, lock, read_json, write_json
 
 logger = logging.getLogger("segloop")
 
@@ -107,6 +107,21 @@ def asking(iteration: int, directory: Path, annotation: AnnotationConfig) -> str
         f"\nThe questions of iteration {iteration} wait for people's answers. The same command goes on once\n"
         f"  {folder / 'answers.jsonl'} and\n  {folder / 'complete.json'} exist.\n"
     )
+
+
+def redrawing(last: int, directory: Path, annotation: AnnotationConfig) -> str:
+    """Return what to tell a person of iterations up to `last` whose sample of masks is not all redrawn yet."""
+    lines = []
+    for iteration in range(1, last + 1) if annotation.audit.redraws and annotation.annotator == "people" else ():
+        folder = directory / "results" / f"iter_{iteration}"
+        quality = read_json(folder / "quality.json") if (folder / "quality.json").exists() else None
+        if quality is not None and quality["redrawn"] < quality["sample"]:
+            target = directory / annotation.answers_root / f"iter_{iteration}" / "redraws.jsonl"
+            lines.append(
+                f"\n{quality['redrawn']} of the {quality['sample']} masks in\n  {folder / 'quality_sample.json'}\n"
+                f"are redrawn in\n  {target}\n"
+            )
+    return "".join(lines)
 
 
 def record_start(directory: Path, config: Config, slurm: bool) -> None:

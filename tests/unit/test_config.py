@@ -77,3 +77,12 @@ def test_every_key_is_explained() -> None:
     rows = [line.split("|") for line in config.table().splitlines()[2:]]
     assert len(rows) > 60
     assert [row[1] for row in rows if not row[3].strip()] == []
+
+
+def test_an_embedding_is_measured_once() -> None:
+    assert config.load({"transfer": {"embeddings": ["box_head"]}}).transfer is not None
+    assert config.load({}).transfer is None
+    with pytest.raises(SegloopError, match=r"transfer\.embeddings names an embedding twice"):
+        config.load({"transfer": {"embeddings": ["box_head", "box_head"]}})
+    with pytest.raises(SegloopError, match=r"did you mean transfer\.neighbours"):
+        config.load({"transfer": {"neighbors": 3}})

@@ -9,8 +9,8 @@ import yaml
 
 from segloop.config import AnnotationConfig, load
 from segloop.errors import SegloopError
-from segloop.files import read_json
-from segloop.runs import RunClaim, asking, claimed, record_run
+from segloop.files import read_json, write_json
+from segloop.runs import RunClaim, asking, claimed, record_run, redrawing
 
 HOLD = """
 import pathlib, sys, time
@@ -94,3 +94,15 @@ def test_without_locks_of_the_file_system_snakemakes_own_alone_guards(
     claim.release()
     assert (locks / "0.input.lock").exists()
     assert not claimed(tmp_path)
+
+
+def test_a_run_says_which_masks_wait_to_be_redrawn(tmp_path: Path) -> None:
+    people = AnnotationConfig.model_validate({"annotator": "people", "audit": {"redraws": 5}})
+    for iteration, redrawn in ((1, 5), (2, 3)):
+        write_json(tmp_path / f"results/iter_{iteration}/quality.json", {"sample": 5, "redrawn": redrawn})
+    text = redrawing(3, tmp_path, people)
+    assert "3 of the 5 masks" in text and f"{tmp_path}/data/answers/iter_2/redraws.jsonl" in text
+    assert f"{tmp_path}/results/iter_2/quality_sample.json" in text and "iter_1" not in text
+    assert redrawing(1, tmp_path, people) == ""
+    assert redrawing(3, tmp_path, AnnotationConfig()) == ""
+    assert redrawing(3, tmp_path, people.model_copy(update={"annotator": "oracle"})) == ""

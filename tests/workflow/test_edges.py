@@ -1,14 +1,17 @@
 """What a run does when something is missing, empty or bad."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from segloop.files import read_json
+from segloop.store.index import read_index
 
 from ..loops import Loop, same_results
 
@@ -138,3 +141,66 @@ def test_the_written_configuration_repeats_the_run(undisturbed: Loop, tmp_path: 
     loop.configfile.write_text(yaml.safe_dump(written))
     assert "Nothing to be done" in loop.run()
     assert same_results(undisturbed, loop) == []
+
+
+def test_masks_that_are_found_again_in_copies_are_accepted_unasked(undisturbed: Loop, tmp_path: Path) -> None:
+    loop = undisturbed.copy(
+        tmp_path / "run",
+        annotation={"policy": "distillation", "threshold": 0.05, "distillation": {"flip": True, "scales": [0.75]}},
+        loop={"iterations": 1, "control": False, "upper_bound": False},
+    )
+    target = "results/iter_1/collected.json"
+    plan = loop.run(target, "-n", "-q", "rules")
+    assert re.search(r"^measure_agreement +2$", plan, re.MULTILINE), plan
+    assert re.search(r"^join_agreement +1$", plan, re.MULTILINE), plan
+    loop.run(target)
+    index = read_index(loop.directory / "results/iter_1/index.zarr")
+    agreement = np.load(loop.directory / "results/iter_1/agreement.npy")
+    assert len(agreement) == len(index) and ((agreement > 0) & (agreement < 1)).any()
+    wanted = index.prediction[(agreement >= np.float32(0.05)) & (index.duplicate_of == 0)]
+    collected = read_json(loop.directory / target)["annotations"]
+    assert {int(one["provenance"]["prediction"]) for one in collected} == set(wanted.tolist()) != set()
+    # A wish for other copies makes the numbers again, and no wish for them plans none.
+    again = loop.run(target, "-n", "-q", "rules", "--config", "annotation={distillation: {scales: [1.5]}}")
+    assert "measure_agreement" in again
+    assert "measure_agreement" not in undisturbed.run("-n", "-q", "rules")
+
+
+def test_people_redraw_a_sample_of_what_was_accepted(undisturbed: Loop, tmp_path: Path) -> None:
+    """The run does not wait for redraws; their figures come with the next run once they are there."""
+    from segloop.annotation.answers import read_answers
+
+    truth_drew = undisturbed.copy(tmp_path / "truth", annotation={"audit": {"redraws": 4}})
+    output = truth_drew.run()
+    assert "annotate_oracle" not in output.rpartition("Job stats:")[2], "redraws change no verdict"
+    row = _summary(truth_drew)["iterations"][1]  # type: ignore[index]
+    assert row["quality"]["redrawn"] == row["quality"]["sample"] == min(4, row["collected"]) > 0
+    assert row["quality"]["interval"][0] <= row["quality"]["mean_iou"] <= row["quality"]["interval"][1]
+    ledger = read_json(truth_drew.directory / "results/iter_1/ledger.json")
+    assert ledger["people"]["by_purpose"]["redraw"]["seconds"] == pytest.approx(79.2 * row["quality"]["sample"])
+    assert "mean IoU" in (truth_drew.directory / "results/figures/table31.html").read_text()
+
+    loop = truth_drew.copy(
+        tmp_path / "run",
+        annotation={"annotator": "people", "audit": {"redraws": 4}},
+        loop={"iterations": 1, "control": False, "upper_bound": False},
+    )
+    folder = loop.directory / "data/answers/iter_1"
+    folder.mkdir(parents=True)
+    table = read_answers(loop.directory / "results/iter_1/answers.parquet")
+    records = [record | {"mask_key": record["mask_key"].hex()} for record in table.to_pylist()]
+    (folder / "answers.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (folder / "complete.json").write_text("{}\n")
+    output = loop.run("results/iter_1/summary.json")
+    sample = read_json(loop.directory / "results/iter_1/quality_sample.json")["masks"]
+    assert f"0 of the {len(sample)} masks" in output and f"{folder}/redraws.jsonl" in output
+    assert sample == read_json(truth_drew.directory / "results/iter_1/quality_sample.json")["masks"]
+    with (folder / "redraws.jsonl").open("w") as file:
+        for number, one in enumerate(sample):
+            drawn = {name: one[name] for name in ("prediction", "mask_key")}
+            more = {"redraw_id": str(number), "annotator": "p", "segmentation": None, "seconds": 60.0}
+            file.write(json.dumps(drawn | more) + "\n")
+    assert "redraws.jsonl" not in loop.run("results/iter_1/summary.json")[-500:]
+    summary = read_json(loop.directory / "results/iter_1/summary.json")
+    assert (summary["quality"]["mean_iou"], summary["quality"]["matched"]) == (0.0, 0)
+    assert len((folder / "redraws.jsonl").read_text().splitlines()) == len(sample)

@@ -31,6 +31,9 @@ MATCH_SCHEMA: Final = pa.schema(
     ]
 )
 
+ANY: Final = -1
+"""Stands for the category where categories are not compared."""
+
 
 @dataclass(frozen=True)
 class TruthMatch:
@@ -70,6 +73,7 @@ def match_truth(
     t_iou: float,
     workers: int,
     where: Workplace = HERE,
+    any_category: bool = False,
 ) -> None:
     """Match every prediction of the index with the truth.
 
@@ -90,6 +94,8 @@ def match_truth(
         Processes; any number gives the same bytes.
     where
         Where they run, if there are several.
+    any_category
+        Categories are not compared, because those of the truth may be others.
 
     Raises
     ------
@@ -100,7 +106,7 @@ def match_truth(
     _, shard_of, _ = unpack_prediction_ids(ids)
     bounds = np.searchsorted(shard_of, np.arange(len(predictions) + 1))
     tasks = [
-        _ShardTask(path, ids[first:last], truth, t_iou)
+        _ShardTask(path, ids[first:last], truth, t_iou, any_category)
         for path, first, last in zip(predictions, bounds[:-1], bounds[1:], strict=True)
         if last > first
     ]
@@ -118,19 +124,21 @@ class _ShardTask:
     ids: npt.NDArray[np.uint64]
     truth: Path
     t_iou: float
+    any_category: bool
 
 
 def _match_shards(tasks: list[_ShardTask]) -> list[dict[str, npt.NDArray[Any]]]:
     if not tasks:
         return []
-    truth = Truth.read(tasks[0].truth)
+    truth = Truth.read(tasks[0].truth, tasks[0].any_category)
     return [_match_shard(task, truth) for task in tasks]
 
 
 def _match_shard(task: _ShardTask, truth: "Truth") -> dict[str, npt.NDArray[Any]]:
     shard = PredictionShard.open(task.store)
     _, _, rows = unpack_prediction_ids(task.ids)
-    image_id, category, score = shard.image_id[rows], shard.category[rows], shard.score[rows]
+    image_id, score = shard.image_id[rows], shard.score[rows]
+    category = np.full(len(rows), ANY, np.int32) if task.any_category else shard.category[rows]
     rles = shard.rles(rows)
     found: dict[str, npt.NDArray[Any]] = {
         "iou": np.zeros(len(rows), np.float32),
@@ -263,18 +271,19 @@ def mask_iou(a: list[Rle], b: list[Rle], where: str) -> npt.NDArray[np.float32]:
 class Truth:
     """The truth of the pool, by image and category, without crowds."""
 
-    def __init__(self, dataset: dict[str, Any]) -> None:
+    def __init__(self, dataset: dict[str, Any], any_category: bool = False) -> None:
         self._records: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
         self.count = 0
         for annotation in dataset["annotations"]:
             if not annotation["iscrowd"]:
-                self._records[int(annotation["image_id"]), int(annotation["category_id"])].append(annotation)
+                category = ANY if any_category else int(annotation["category_id"])
+                self._records[int(annotation["image_id"]), category].append(annotation)
                 self.count += 1
 
     @staticmethod
-    def read(path: Path) -> "Truth":
-        """Read a canonical COCO file."""
-        return Truth(read_json(path))
+    def read(path: Path, any_category: bool = False) -> "Truth":
+        """Read a canonical COCO file; `any_category` puts all of an image's truth under `ANY`."""
+        return Truth(read_json(path), any_category)
 
     def of(self, image: int, category: int) -> tuple[npt.NDArray[np.int64], list[Rle]]:
         """Return ids and masks of one image and category."""

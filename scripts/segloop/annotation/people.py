@@ -7,7 +7,7 @@ The folder `annotation.answers_root` holds `iter_{i}/answers.jsonl`, to which li
 import json
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,6 +47,19 @@ def read_records(path: Path) -> list[Record]:
     SegloopError
         If a line is no valid record, or two answers have one id; the message names file and line.
     """
+    return read_log(path, _record, "answer_id")
+
+
+def read_log(path: Path, parse: Callable[[bytes, str], Record], key: str) -> list[Record]:
+    """Read records that people appended to a file, one JSON object a line; see `read_records`.
+
+    Parameters
+    ----------
+    parse
+        Turns a line into a record; it is told where the line stands, for its errors.
+    key
+        The field of a record that names it.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -60,8 +73,8 @@ def read_records(path: Path) -> list[Record]:
     for number, line in lines:
         if not line.strip():
             continue
-        record = _record(line, f"{path}, line {number}")
-        name = record["answer_id"]
+        record = parse(line, f"{path}, line {number}")
+        name = record[key]
         if records.setdefault(name, record) != record:
             raise SegloopError(
                 f"{path}, line {number} holds another answer with the id {name} of line {first[name]}. "
@@ -83,15 +96,7 @@ def _is_cut_off(line: bytes) -> bool:
 
 
 def _record(line: bytes, where: str) -> Record:
-    try:
-        given = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise SegloopError(f"{where} is not valid JSON ({error}). Mend or remove that line.") from None
-    if not isinstance(given, dict):
-        raise SegloopError(f"{where} is not a JSON object. Mend or remove that line.")
-    missing = [name for name in _REQUIRED if given.get(name) is None]
-    if missing:
-        raise SegloopError(f"{where} lacks {', '.join(missing)}. Mend or remove that line.")
+    given = read_line(line, where, _REQUIRED)
     record = {name: given.get(name) for name in ANSWER_SCHEMA.names if name != "counted_at"}
     try:
         record["mask_key"] = bytes.fromhex(given["mask_key"])
@@ -100,11 +105,30 @@ def _record(line: bytes, where: str) -> Record:
     except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
         raise SegloopError(f"{where} is no answer record ({error}). Mend or remove that line.") from None
     _check_words(record, where)
+    check_spent(record, where)
+    return record
+
+
+def read_line(line: bytes, where: str, required: tuple[str, ...]) -> Record:
+    """Return the JSON object on a line, which has all of `required`; an error says where it stands."""
+    try:
+        given = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise SegloopError(f"{where} is not valid JSON ({error}). Mend or remove that line.") from None
+    if not isinstance(given, dict):
+        raise SegloopError(f"{where} is not a JSON object. Mend or remove that line.")
+    missing = [name for name in required if given.get(name) is None]
+    if missing:
+        raise SegloopError(f"{where} lacks {', '.join(missing)}. Mend or remove that line.")
+    return given
+
+
+def check_spent(record: Record, where: str) -> None:
+    """Refuse times and prices that nobody can spend."""
     for name in ("seconds", "price"):
         spent = record[name]
         if spent is not None and not 0 <= float(spent) < math.inf:
             raise SegloopError(f"{where}: {name} is {spent}, which nobody can spend. Mend that line.")
-    return record
 
 
 def _check_words(record: Record, where: str) -> None:

@@ -189,7 +189,7 @@ class _Fresh:
         return cls(prediction[row], category[row], row, len(prediction))
 
 
-_PARTS = {"box_head": ("box_head",), "box_and_mask_iou_head": ("box_head", "mask_iou_head")}
+PARTS = {"box_head": ("box_head",), "box_and_mask_iou_head": ("box_head", "mask_iou_head")}
 
 
 def _source(
@@ -200,7 +200,7 @@ def _source(
         path = Path(config.embedding_file.replace("{iteration}", str(iteration)))
         base, what = FileSource(path, fresh.row, fresh.total), f"file:{config.embedding_file}"
     else:
-        base, what = ShardSource(fresh.prediction, predictions, index, _PARTS[config.embedding]), config.embedding
+        base, what = ShardSource(fresh.prediction, predictions, index, PARTS[config.embedding]), config.embedding
     extra: dict[str, npt.NDArray[Any]] = {
         column: _extra_column(column, index)[fresh.row] for column in config.extra_columns
     }

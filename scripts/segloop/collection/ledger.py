@@ -36,6 +36,7 @@ def tally_iteration(
     index: Path | None = None,
     answers: Path | None = None,
     collected: Path | None = None,
+    quality: Path | None = None,
 ) -> None:
     """Write the ledger of an iteration.
 
@@ -47,9 +48,12 @@ def tally_iteration(
         Of each step, Snakemake's TSV files of its jobs; missing ones count as 0.
     index, answers, collected
         Of this iteration; None in iteration 0, in which nobody is asked.
+    quality
+        quality.json of this iteration; None where no mask is redrawn.
     output
-        {"schema_version", "iteration", "accepted", "people": {"questions", "seconds", "dollars", "by_purpose",
-        "by_annotator"}, "categories": {name: {"questions", "seconds", "dollars", "accepted", "value_per_mask"}},
+        {"schema_version", "iteration", "accepted", "people": {"questions", "redraws", "seconds", "dollars",
+        "by_purpose", "by_annotator"}, "categories": {name: {"questions", "redraws", "seconds", "dollars", "accepted",
+        "value_per_mask"}},
         "machine": {"gpu_hours", "cpu_hours", "dollars", "steps"}, "total_dollars", "per_accepted_mask": {"questions",
         "seconds", "total_dollars"} or null, "value"}. `accepted` are new masks, `value` is what they are worth in
         dollars, null where the configuration does not say.
@@ -63,7 +67,7 @@ def tally_iteration(
     ledger: dict[str, Any] = {"schema_version": LEDGER_SCHEMA, "iteration": iteration, "accepted": 0}
     ledger |= {"people": _People.none().record(), "categories": {}, "machine": machine, "value": None}
     if index is not None and answers is not None and collected is not None:
-        table, masks = read_answers(answers), read_json(collected)
+        table, masks = _work(read_answers(answers), quality), read_json(collected)
         values = value_per_mask(loop, read_json(evaluation)["ap_per_category"])
         categories = _categories(table, index, masks, values)
         ledger |= {"accepted": len(masks["annotations"]), "people": _people(table), "categories": categories}
@@ -81,7 +85,7 @@ def tally_run(*, ledgers: list[Path], prices: PricesConfig, output: Path) -> Non
     values = [one["value"] for one in iterations if one["value"] is not None]
     total = {
         "accepted": sum(one["accepted"] for one in iterations),
-        "people": _summed(iterations, "people", ("questions", "seconds", "dollars")),
+        "people": _summed(iterations, "people", ("questions", "redraws", "seconds", "dollars")),
         "machine": _summed(iterations, "machine", ("gpu_hours", "cpu_hours", "dollars")),
         "value": sum(values) if values else None,
     }
@@ -97,7 +101,8 @@ def tally_run(*, ledgers: list[Path], prices: PricesConfig, output: Path) -> Non
 
 
 def _summed(iterations: list[dict[str, Any]], part: str, names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: sum(one[part][name] for one in iterations) for name in names}
+    # A ledger that was written before redraws were counted has none.
+    return {name: sum(one[part].get(name, 0) for one in iterations) for name in names}
 
 
 def _with_totals(ledger: dict[str, Any]) -> dict[str, Any]:
@@ -116,44 +121,64 @@ def _with_totals(ledger: dict[str, Any]) -> dict[str, Any]:
 @dataclass(frozen=True)
 class _People:
     questions: int
+    redraws: int
     seconds: float
     dollars: float
 
     @staticmethod
     def none() -> "_People":
-        return _People(0, 0.0, 0.0)
+        return _People(0, 0, 0.0, 0.0)
 
     def record(self) -> dict[str, Any]:
         return asdict(self) | {"by_purpose": {}, "by_annotator": {}}
 
 
-def _people(answers: pa.Table) -> dict[str, Any]:
-    whole = _sums(answers.append_column("all", pa.array([""] * len(answers))), "all").get("", _People.none())
-    by = {name: _sums(answers, column) for name, column in (("by_purpose", "purpose"), ("by_annotator", "annotator"))}
+def _work(answers: pa.Table, quality: Path | None) -> pa.Table:
+    """Return a row for each answer and each mask that was redrawn, with `purpose` redraw."""
+    columns = ("prediction", "annotator", "purpose", "seconds", "price")
+    table = answers.select(columns).append_column("redraws", pa.array([0] * len(answers), pa.int64()))
+    redraws = [] if quality is None else read_json(quality)["redraws"]
+    more = {"purpose": "redraw", "redraws": 1}
+    rows = [one | more | {"prediction": int(one["prediction"])} for one in redraws]
+    return pa.concat_tables([table, pa.Table.from_pylist(rows, schema=table.schema)]).combine_chunks()
+
+
+def _people(work: pa.Table) -> dict[str, Any]:
+    whole = _sums(work.append_column("all", pa.array([""] * len(work))), "all").get("", _People.none())
+    by = {name: _sums(work, column) for name, column in (("by_purpose", "purpose"), ("by_annotator", "annotator"))}
     return asdict(whole) | {name: {key: asdict(one) for key, one in sums.items()} for name, sums in by.items()}
 
 
-def _sums(answers: pa.Table, column: str) -> dict[str, _People]:
-    """Return questions, seconds and dollars by the values of a column, in alphabetical order."""
-    costs = [pc.fill_null(answers.column(name), 0.0) for name in ("seconds", "price")]
+def _sums(work: pa.Table, column: str) -> dict[str, _People]:
+    """Return questions, redraws, seconds and dollars by the values of a column, in alphabetical order."""
+    costs = [pc.fill_null(work.column(name), 0.0) for name in ("seconds", "price")]
     # One thread: sums of floating point numbers depend on their order.
-    table = pa.table([answers.column(column), *costs], names=["key", "seconds", "price"])
-    sums = table.group_by("key", use_threads=False).aggregate([([], "count_all"), ("seconds", "sum"), ("price", "sum")])
-    rows = sorted(sums.to_pylist(), key=lambda row: str(row["key"]))
-    return {row["key"]: _People(row["count_all"], row["seconds_sum"], row["price_sum"]) for row in rows}
+    table = pa.table(
+        [work.column(column), work.column("redraws"), *costs], names=["key", "redraws", "seconds", "price"]
+    )
+    wanted = [([], "count_all"), ("redraws", "sum"), ("seconds", "sum"), ("price", "sum")]
+    rows = sorted(
+        table.group_by("key", use_threads=False).aggregate(wanted).to_pylist(), key=lambda row: str(row["key"])
+    )
+    return {
+        row["key"]: _People(
+            row["count_all"] - row["redraws_sum"], row["redraws_sum"], row["seconds_sum"], row["price_sum"]
+        )
+        for row in rows
+    }
 
 
 def _categories(
-    answers: pa.Table, index: Path, collected: dict[str, Any], values: dict[str, float] | None
+    work: pa.Table, index: Path, collected: dict[str, Any], values: dict[str, float] | None
 ) -> dict[str, dict[str, Any]]:
-    """Return what was spent and accepted in each category of the seed set; answers about no prediction are in none."""
+    """Return what was spent and accepted in each category of the seed set; work about no prediction are in none."""
     names = {int(category["id"]): str(category["name"]) for category in collected["categories"]}
     prediction, category = read_index_columns(index, "prediction", "category")
-    about = answers.column("prediction").to_numpy().astype(np.uint64)
+    about = work.column("prediction").to_numpy().astype(np.uint64)
     place = np.minimum(np.searchsorted(prediction, about), max(0, len(prediction) - 1))
     known = np.zeros(len(about), np.bool_) if not len(prediction) else prediction[place] == about
     kinds = [names.get(int(category[row])) if found else None for row, found in zip(place, known, strict=True)]
-    sums = _sums(answers.append_column("category", pa.array(kinds, pa.string())), "category")
+    sums = _sums(work.append_column("category", pa.array(kinds, pa.string())), "category")
     accepted = Counter(names[int(annotation["category_id"])] for annotation in collected["annotations"])
     if values is not None:
         _check_names(values, names)

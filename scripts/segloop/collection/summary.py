@@ -11,7 +11,7 @@ import numpy as np
 from segloop.annotation.answers import COUNTED_PURPOSES, NO_REASONS, NOT_PART, OTHER, REPLIES, read_answers
 from segloop.annotation.certificates import read_certificates
 from segloop.annotation.oracle import Truth, good, mask_iou, match_one_to_one, read_truth_match
-from segloop.annotation.verdicts import ACCEPTED, DUPLICATE, read_verdicts
+from segloop.annotation.verdicts import ACCEPTED, ANSWERED, DUPLICATE, read_verdicts
 from segloop.config import AnnotationConfig, LoopConfig
 from segloop.data import masks
 from segloop.errors import SegloopError
@@ -50,6 +50,7 @@ def summarise_iteration(
     answers: Path | None = None,
     verdicts: Path | None = None,
     certificates: Path | None = None,
+    quality: Path | None = None,
     truth_match: Path | None = None,
     truth: Path | None = None,
     control_evaluation: Path | None = None,
@@ -66,6 +67,8 @@ def summarise_iteration(
         ledger.json of this iteration.
     index, answers, verdicts, certificates
         Of this iteration; None in iteration 0, in which nothing is asked.
+    quality
+        quality.json of this iteration; None where no mask is redrawn.
     truth_match, truth
         None where the pool's truth is not known.
     control_evaluation
@@ -81,13 +84,15 @@ def summarise_iteration(
     summary |= dict.fromkeys(
         ("predictions", "duplicates", "questions", "collected", "collected_total", "masks_per_question")
     )
-    summary |= dict.fromkeys(("precision", "recall", "truth_recall", "reasons", "certificate"))
+    summary |= dict.fromkeys(("precision", "recall", "truth_recall", "reasons", "certificate", "certified", "quality"))
     if index is not None and verdicts is not None and answers is not None:
         summary |= _counts(index, answers, collected)
-        summary |= _against_predictions(verdicts, truth_match, annotation)
+        summary |= against_predictions(verdicts, truth_match, annotation)
         summary["truth_recall"] = None if truth is None else truth_recall(collected, truth, annotation.t_iou)
         summary["reasons"] = _reasons(answers)
-        summary["certificate"] = None if certificates is None else _claims(certificates) or None
+        if certificates is not None:
+            summary |= {"certificate": _claims(certificates) or None, "certified": certified(verdicts, certificates)}
+        summary["quality"] = None if quality is None else _quality(quality)
     summary |= {name: measured[name] for name in ("ap", "ap50", "ap_per_category")}
     summary["control_ap"] = None if control_evaluation is None else read_json(control_evaluation)["ap"]
     summary |= _cost(ledger)
@@ -108,7 +113,7 @@ def _counts(index: Path, answers: Path, collected: list[Path]) -> dict[str, Any]
     }
 
 
-def _against_predictions(verdicts: Path, truth_match: Path | None, annotation: AnnotationConfig) -> dict[str, Any]:
+def against_predictions(verdicts: Path, truth_match: Path | None, annotation: AnnotationConfig) -> dict[str, Any]:
     """Return precision and recall of the accepted masks among the predictions that are no duplicates.
 
     Precision is |A and good| / |A|, recall |A and good| / |good|: of what was predicted, not of all truth.
@@ -181,6 +186,31 @@ def _claims(certificates: Path) -> list[dict[str, Any]]:
     """Return what the audits of an iteration show, of each audited set."""
     names = ("certificate_id", "size", "target", "lower", "false_yes", "claimed", "passed")
     return [{name: getattr(one, name) for name in names} for one in read_certificates(certificates)]
+
+
+def certified(verdicts: Path, certificates: Path) -> float | None:
+    """Return the precision that is claimed of all accepted masks, None if nothing is claimed of some of them.
+
+    The claims of an iteration hold together, so that their mean, weighted by the masks that each is about, is a claim
+    about all of these. Masks that were answered with yes by themselves only raise it. An audit that was failed leaves
+    its bound, where its masks are kept nevertheless.
+    """
+    judged = read_verdicts(verdicts)
+    claimed = {one.certificate_id: one.claimed for one in read_certificates(certificates)}
+    accepted = (judged.verdict == ACCEPTED) & (judged.reason != DUPLICATE)
+    place = judged.certificate[accepted]
+    if not (place >= 0).any() or np.any((place < 0) & (judged.reason[accepted] != ANSWERED)):
+        return None
+    sizes = np.bincount(place[place >= 0], minlength=len(judged.certificate_ids))
+    bounds = np.array([claimed[name] for name in judged.certificate_ids])
+    return float(sizes @ bounds / sizes.sum())
+
+
+def _quality(quality: Path) -> dict[str, Any]:
+    """Return how well a sample of the accepted masks is drawn."""
+    names = ("sample", "redrawn", "mean_iou", "interval", "matched", "sq", "sq_interval")
+    content = read_json(quality)
+    return {name: content[name] for name in names}
 
 
 def stop_reason(summaries: list[dict[str, Any]], loop: LoopConfig) -> str | None:

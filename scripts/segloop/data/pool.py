@@ -112,6 +112,26 @@ def shard_pool(
     )
 
 
+def shard_labelled_set(*, labelled_set: Path, count: int, output: Path) -> None:
+    """Cut the images of a labelled set into shards, so that they can be predicted like the pool's.
+
+    Parameters
+    ----------
+    labelled_set
+        Canonical COCO file.
+    count
+        Number of shards.
+    output
+        The folder to write, as `shard_pool` does.
+    """
+    images = [
+        PoolImage(image["id"], image["file_name"], image["width"], image["height"])
+        for image in read_json(labelled_set)["images"]
+    ]
+    with atomic_directory(output) as folder:
+        _write_shards(images, len(images), [folder / f"{number}.parquet" for number in range(count)])
+
+
 class _Silent(SkipReport):
     """For the second reading: the first one has named what is skipped."""
 

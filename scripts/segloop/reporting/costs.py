@@ -35,7 +35,8 @@ COLUMNS: Final[tuple[Column, ...]] = (
 _NOTES: Final = (
     "Dollars: people's time, at annotation.hourly_wage or as the answers say. Machines: the steps of the loop, without "
     "control, upper bound, reports and simulations, at prices.gpu_hour and prices.cpu_hour.",
-    "Questions: every answer, whatever it was asked for. Worth: the collected masks at loop.value_per_mask.",
+    "Questions: every answer, whatever it was asked for; masks that were redrawn cost time and are no questions. "
+    "Worth: the collected masks at loop.value_per_mask.",
     "Reasons: answers that said why a mask was not accepted.",
     "–: not known, or nothing was collected.",
 )

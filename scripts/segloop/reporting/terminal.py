@@ -9,6 +9,7 @@ COLUMNS = (
     ("collected", "collected", ",d"),
     ("masks_per_question", "per question", ".2f"),
     ("precision", "precision", ".1%"),
+    ("certified", "certified", ".1%"),
     ("truth_recall", "of all truth", ".1%"),
     ("ap", "AP", ".1%"),
     ("control_ap", "control AP", ".1%"),

@@ -71,11 +71,11 @@ def test_people_are_counted_by_purpose_and_annotator(asked):
         "seconds": 7.0,
         "dollars": 0.75,
     }
-    assert people["by_purpose"]["audit"] == {"questions": 2, "seconds": 4.0, "dollars": 0.25}
+    assert people["by_purpose"]["audit"] == {"questions": 2, "redraws": 0, "seconds": 4.0, "dollars": 0.25}
     assert set(people["by_purpose"]) == {"decide", "audit", "gold"}
     assert people["by_annotator"] == {
-        "p": {"questions": 2, "seconds": 4.0, "dollars": 0.25},
-        "q": {"questions": 2, "seconds": 3.0, "dollars": 0.5},
+        "p": {"questions": 2, "redraws": 0, "seconds": 4.0, "dollars": 0.25},
+        "q": {"questions": 2, "redraws": 0, "seconds": 3.0, "dollars": 0.5},
     }
 
 
@@ -109,8 +109,8 @@ def test_everything_together_and_by_accepted_mask(asked):
     assert ledger["per_accepted_mask"] == {"questions": 2.0, "seconds": 3.5, "total_dollars": pytest.approx(3.95 / 2)}
     assert ledger["value"] == 6.0
     assert ledger["categories"] == {
-        "disc": {"questions": 3, "seconds": 6.0, "dollars": 0.5, "accepted": 1, "value_per_mask": 3.0},
-        "star": {"questions": 0, "seconds": 0.0, "dollars": 0.0, "accepted": 1, "value_per_mask": 3.0},
+        "disc": {"questions": 3, "redraws": 0, "seconds": 6.0, "dollars": 0.5, "accepted": 1, "value_per_mask": 3.0},
+        "star": {"questions": 0, "redraws": 0, "seconds": 0.0, "dollars": 0.0, "accepted": 1, "value_per_mask": 3.0},
     }
 
 
@@ -183,3 +183,24 @@ def test_the_mean_value_stays(ap, value):
     assert values.keys() == ap.keys()
     assert min(values.values()) >= 0
     assert sum(values.values()) / len(values) == pytest.approx(value)
+
+
+def test_redraws_cost_time_and_are_no_questions(asked):
+    ids = read_index(asked["index"]).prediction.tolist()
+    redraws = [
+        {"prediction": str(ids[0]), "annotator": "p", "seconds": 80.0, "price": 0.5},
+        {"prediction": str(ids[2]), "annotator": "r", "seconds": 60.0, "price": 0.25},
+        {"prediction": "5", "annotator": "r", "seconds": None, "price": None},
+    ]
+    quality = write(asked["output"].parent / "quality.json", {"redraws": redraws})
+    ledger = ledger_of(asked | {"quality": quality})
+    people = ledger["people"]
+    assert (people["questions"], people["redraws"], people["seconds"], people["dollars"]) == (4, 3, 147.0, 1.5)
+    assert people["by_purpose"]["redraw"] == {"questions": 0, "redraws": 3, "seconds": 140.0, "dollars": 0.75}
+    assert people["by_annotator"]["p"] == {"questions": 2, "redraws": 1, "seconds": 84.0, "dollars": 0.75}
+    assert people["by_annotator"]["r"] == {"questions": 0, "redraws": 2, "seconds": 60.0, "dollars": 0.25}
+    kinds = ledger["categories"].values()
+    assert sum(one["redraws"] for one in kinds) == 2, "the mask of another run is in no category"
+    assert sum(one["seconds"] for one in kinds) == 6.0 + 140.0
+    assert ledger["per_accepted_mask"]["questions"] == 2.0
+    assert ledger["per_accepted_mask"]["seconds"] == 73.5

@@ -1,4 +1,6 @@
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,8 +8,9 @@ import pytest
 from segloop.annotation.certificates import fixed_certificate, write_certificates
 from segloop.annotation.oracle import match_truth
 from segloop.annotation.quality import claim
+from segloop.annotation.verdicts import REASONS, Verdicts, write_verdicts
 from segloop.collection.collect import collect_masks
-from segloop.collection.summary import stop_reason, summarise_iteration, summarise_run, truth_recall
+from segloop.collection.summary import certified, stop_reason, summarise_iteration, summarise_run, truth_recall
 from segloop.config import AnnotationConfig, LoopConfig
 from segloop.errors import SegloopError
 from segloop.store.index import read_index
@@ -28,6 +31,8 @@ FIELDS = {
     "ap50",
     "ap_per_category",
     "certificate",
+    "certified",
+    "quality",
     "reasons",
     "dollars",
     "machine_dollars",
@@ -299,3 +304,43 @@ def test_a_run_without_comparisons(tmp_path):
     )
     found = json.loads((tmp_path / "summary.json").read_text())
     assert (found["control"], found["upper_bound"], found["stop_reason"]) == (None, None, None)
+
+
+def test_the_certified_precision_is_that_of_all_accepted_masks(run):
+    """Sets that were audited apart count by their masks; a mask nobody audited or answered leaves nothing to claim."""
+    certificates = run.folder / "certificates.json"
+    numbers = {"target": 0.9, "delta": 0.05, "known_good": 0, "unknown": 50, "asked": 20, "bad": 0}
+    pair = [fixed_certificate(certificate_id=f"1:category={n}", category=n, **numbers) for n in (1, 7)]
+    one, two = (replace(each, lower=lower, claimed=math.nan) for each, lower in zip(pair, (0.9, 0.6), strict=True))
+    write_certificates(certificates, (*claim((one, two), 0.0), replace(one, certificate_id="1:failed", lower=0.1)))
+
+    def claimed(verdict, reason, certificate):
+        count = len(verdict)
+        words = np.array([REASONS.index(word) for word in reason], np.int8)
+        ids = ("1:category=7", "1:category=1")
+        path = run.folder / "verdicts.parquet"
+        columns = np.arange(1, count + 1, dtype=np.uint64), np.array(verdict, np.int8), words
+        write_verdicts(path, Verdicts(*columns, np.full(count, -1), np.array(certificate, np.int16), ids))
+        return certified(path, certificates)
+
+    assert claimed([1, 1, 1, 0], ["prefix"] * 3 + [""], [1, 1, 0, -1]) == pytest.approx((0.9 + 0.9 + 0.6) / 3)
+    assert claimed([1, 1], ["prefix", "answered"], [1, -1]) == pytest.approx(0.9)
+    assert claimed([1, 1], ["prefix", "duplicate"], [1, -1]) == pytest.approx(0.9)
+    assert claimed([1, 1], ["prefix", "cluster"], [1, -1]) is None
+    assert claimed([1, -1], ["answered", "prefix"], [-1, -1]) is None
+    assert claimed([], [], []) is None
+
+
+def test_what_redraws_show_stands_in_the_summary(asked):
+    shown = {
+        "sample": 5,
+        "redrawn": 5,
+        "mean_iou": 0.75,
+        "interval": [0.5, 0.9],
+        "matched": 4,
+        "sq": 0.9,
+        "sq_interval": [0.8, 0.95],
+    }
+    path = write(asked["output"].parent / "quality.json", shown | {"masks": [], "redraws": []})
+    assert summary_of(asked)["quality"] is None
+    assert summary_of(asked | {"quality": path})["quality"] == shown

@@ -10,7 +10,7 @@ from PIL import Image
 
 from segloop.config import PoolConfig, TruthConfig
 from segloop.data import masks, pool
-from segloop.data.pool import import_truth, read_shard, shard_pool, shard_tables
+from segloop.data.pool import import_truth, read_shard, shard_labelled_set, shard_pool, shard_tables
 from segloop.errors import SegloopError
 from segloop.files import read_json, sha256_file, write_json
 
@@ -281,3 +281,15 @@ def test_paths_open_from_the_run_directory(tmp_path: Path, monkeypatch: pytest.M
     (name,) = read_shard(Path("pool/shards/0.parquet")).file_name
     assert name == "data/images/a.png"
     assert Path(name).exists()
+
+
+def test_a_labelled_set_is_cut_into_shards_in_its_order(tmp_path: Path) -> None:
+    images = [{"id": number, "file_name": f"/far/away/{number}.jpg", "width": 4, "height": 3} for number in (7, 2, 9)]
+    write_json(tmp_path / "set.json", {"images": images, "annotations": [], "categories": []})
+    shard_labelled_set(labelled_set=tmp_path / "set.json", count=2, output=tmp_path / "shards")
+    shards = [read_shard(path) for path in shard_tables(tmp_path / "shards")]
+    assert [shard.image_id.tolist() for shard in shards] == [[7], [2, 9]]
+    assert [name for shard in shards for name in shard.file_name] == [image["file_name"] for image in images]
+    assert shards[0].width.tolist() == [4]
+    shard_labelled_set(labelled_set=tmp_path / "set.json", count=5, output=tmp_path / "many")
+    assert sum(len(read_shard(path)) for path in shard_tables(tmp_path / "many")) == 3

@@ -102,6 +102,30 @@ def test_what_is_unknown_is_a_dash_not_a_zero(summary: Callable[..., Path], tmp_
     assert len(rows) == 9  # seed, six iterations of the thesis, all, upper bound
 
 
+def test_what_audits_show_stands_beside_precision(summary: Callable[..., Path], tmp_path: Path) -> None:
+    quality = {"mean_iou": 0.875, "interval": [0.8, 0.93], "sq": 0.9, "sq_interval": [0.85, 0.95]}
+    run = summary(row(0), row(1, precision=0.94, certified=0.9, quality=quality), row(2, certified=0.91, quality=None))
+    rows, cells, text = tables(run, tmp_path)
+    first = {
+        name: float(rows[1][name]) for name in rows[1] if "iou" in name or name in ("certified_percent", "sq_percent")
+    }
+    assert first == {
+        "certified_percent": 90,
+        "mean_iou_percent": 87.5,
+        "mean_iou_low_percent": 80,
+        "mean_iou_high_percent": 93,
+        "sq_percent": 90,
+    }
+    head, body = cells.rows[1], cells.rows[3]
+    place = head.index("precision (%)")
+    assert head[place + 1 : place + 4] == ["certified precision (%)", "mean IoU (%)", "SQ (%)"]
+    assert body[place : place + 4] == ["94.0", "90.0", "87.5 (80.0 to 93.0)", "90.0"]
+    assert cells.rows[4][place : place + 4] == ["–", "91.0", "–", "–"]
+    assert f'colspan="{len(head) - 6}"' in text
+    # What nobody audited needs no empty columns.
+    assert "certified precision (%)" not in tables(summary(row(0), row(1)), tmp_path)[1].rows[1]
+
+
 def test_an_iteration_of_unknown_precision_leaves_the_whole_unknown(summary: Callable[..., Path]) -> None:
     run = read_run(summary(row(1, collected=5, precision=0.5), row(2, collected=5)))
     assert next(line for line in table_rows(run) if line.iteration == "all").precision_percent is None

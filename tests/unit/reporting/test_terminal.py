@@ -14,6 +14,13 @@ def test_numbers_are_aligned_and_missing_ones_shown_as_such() -> None:
     ]
 
 
+def test_what_is_claimed_stands_beside_precision() -> None:
+    rows = [ROW | {"certified": None}, ROW | {"iteration": 1, "precision": 0.95, "certified": 0.9}]
+    head, seed, first, _ = text_table({"iterations": rows, "stop_reason": "iterations"}).splitlines()
+    assert head.split() == ["iteration", "precision", "certified", "AP"]
+    assert (seed.split()[2], first.split()[1:3]) == ("-", ["95.0%", "90.0%"])
+
+
 def test_the_upper_bound_has_a_line_of_its_own() -> None:
     text = text_table({"iterations": [ROW], "stop_reason": "no_new_masks", "upper_bound": {"ap": 0.5}})
     assert "all truth of the pool: AP 50.0%" in text

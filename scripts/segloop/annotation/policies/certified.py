@@ -34,7 +34,7 @@ Rows = npt.NDArray[np.int64]
 _LARGE: Final = 20_000
 """From so many masks on there are enough answers for more components, and too many masks for many draws."""
 _COMPONENTS: Final = (8, 32)
-_DRAWS: Final = (100, 32)
+_DRAWS: Final = (400, 32)
 _PILOT: Final = 20
 _GROWTH, _FEWEST, _MOST = 0.25, 20, 300
 """A round of learning asks this share of the answers so far, within these limits."""
