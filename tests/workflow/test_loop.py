@@ -114,7 +114,7 @@ def test_the_seed_decides_and_the_number_of_workers_does_not(undisturbed: Loop, 
         loop={"iterations": 1, "control": False, "upper_bound": False},
     )
     other.run(cores=1)
-    both = ["results/iter_2", "results/control", "results/upper_bound", "results/summary.json"]
+    both = ["results/iter_2", "results/control", "results/upper_bound", "results/summary.json", "results/ledger.json"]
     assert same_results(undisturbed, other, ignore=both) == []
 
 
