@@ -54,8 +54,8 @@ rule measure_quality:
     conda:
         "../envs/segloop.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         annotation=section("annotation"),
         iteration=iteration_of,

@@ -84,8 +84,8 @@ if CONFIG.transfer:
             "../envs/segloop.yaml"
         threads: CONFIG.annotation.workers
         resources:
-            mem_mb=4000,
-            runtime=60,
+            mem_mb=growing(4000),
+            runtime=growing(60),
         params:
             t_iou=CONFIG.transfer.t_iou,
             workers=CONFIG.annotation.workers,
@@ -127,8 +127,8 @@ if CONFIG.transfer:
         conda:
             "../envs/segloop.yaml"
         resources:
-            mem_mb=8000,
-            runtime=240,
+            mem_mb=growing(8000),
+            runtime=growing(240),
         params:
             transfer=section("transfer"),
             seed=CONFIG.seed,
@@ -217,6 +217,11 @@ if CONFIG.transfer:
         benchmark:
             "benchmarks/merge_transfer/{iteration}/{embedding}.tsv"
 
+    if not training_processes():
+
+        localrules:
+            train_transfer,
+
     use rule train_detector as train_transfer with:
         # As many steps as iteration 1 trains, from the same model.
         input:
@@ -232,7 +237,7 @@ if CONFIG.transfer:
             iteration=iteration_of,
             checkpoints="checkpoints/transfer/iter_{iteration}/{embedding}",
             detector=section("detector"),
-            training=section("training"),
+            training=training(),
             fingerprint=weights_fingerprint,
             seed=CONFIG.seed,
             device=CONFIG.device,
