@@ -6,7 +6,7 @@ import pytest
 
 from segloop.files import read_json
 
-from .conftest import Loop
+from ..loops import Loop
 
 pytestmark = pytest.mark.workflow
 

@@ -10,7 +10,7 @@ import yaml
 from segloop.files import read_json
 from segloop.ids import unpack_prediction_ids
 
-from .conftest import Loop
+from ..loops import Loop
 
 pytestmark = pytest.mark.workflow
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
+from segloop.annotation.probabilities import join_agreement
 from segloop.collection.index import index_predictions
 from segloop.config import DistillationConfig, PredictionConfig
 from segloop.data import masks
@@ -18,7 +19,6 @@ from segloop.detection.agreement import (
     MIN_IOU,
     Transform,
     agreement,
-    join_agreement,
     measure_agreement,
     mirrored,
     transforms_of,
