@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from segloop.files import atomic_file, read_json
 from segloop.reporting.summaries import read_run
-from segloop.reporting.table31 import CSS
+from segloop.reporting.table_page import table_page
 
 Ledger = dict[str, Any]
 Column = tuple[str, Callable[[Ledger], float | None], str]
@@ -68,35 +68,8 @@ def tabulate_costs(*, ledger: Path, summary: Path, html: Path) -> None:
 def _page(rows: list[tuple[str, Ledger, dict[str, int]]], words: list[str]) -> str:
     heads = ["iteration", *(title for title, _, _ in COLUMNS), *(word.replace("_", " ") for word in words)]
     head = "".join(f'<th scope="col">{escape(title)}</th>' for title in heads)
-    body = "\n".join(_line(*row, words) for row in rows)
-    notes = "\n".join(f"<li>{escape(note)}</li>" for note in _NOTES)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Costs of this run</title>
-<style>
-{CSS}</style>
-</head>
-<body>
-<h1>Costs of this run</h1>
-<div class="scroll">
-<table>
-<thead>
-<tr>{head}</tr>
-</thead>
-<tbody>
-{body}
-</tbody>
-</table>
-</div>
-<ul>
-{notes}
-</ul>
-</body>
-</html>
-"""
+    lines = [_line(*row, words) for row in rows]
+    return table_page("Costs of this run", "Costs of this run", f"<tr>{head}</tr>", lines, _NOTES)
 
 
 def _line(name: str, row: Ledger, reasons: dict[str, int], words: list[str]) -> str:

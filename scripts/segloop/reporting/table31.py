@@ -6,12 +6,12 @@ and its table differ, both are given.
 
 import csv as csv_format
 from dataclasses import dataclass, fields
-from html import escape
 from pathlib import Path
 from typing import Any, Final
 
 from segloop.files import atomic_file
 from segloop.reporting.summaries import RunSummary, percent, read_run, total
+from segloop.reporting.table_page import table_page
 
 
 @dataclass(frozen=True)
@@ -194,38 +194,13 @@ def _columns(rows: list[Row]) -> list[str]:
 def _page(run: RunSummary, rows: list[Row]) -> str:
     names = _columns(rows)
     thesis = sum(name.startswith("thesis_") for name in names)
-    head = "".join(f'<th scope="col" class="{_kind(name)}">{_HEADINGS[name]}</th>' for name in names)
-    body = "\n".join(_line(row, names) for row in rows)
-    notes = "\n".join(f"<li>{escape(note)}</li>" for note in _notes(run))
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Table 3.1 of this run</title>
-<style>
-{CSS}</style>
-</head>
-<body>
-<h1>This run in the shape of the thesis's Table 3.1</h1>
-<div class="scroll">
-<table>
-<thead>
-<tr><td></td><th scope="colgroup" colspan="{len(names) - thesis - 1}">this run</th>
-<th scope="colgroup" colspan="{thesis}" class="thesis first">thesis</th></tr>
-<tr>{head}</tr>
-</thead>
-<tbody>
-{body}
-</tbody>
-</table>
-</div>
-<ul>
-{notes}
-</ul>
-</body>
-</html>
-"""
+    titles = "".join(f'<th scope="col" class="{_kind(name)}">{_HEADINGS[name]}</th>' for name in names)
+    head = (
+        f'<tr><td></td><th scope="colgroup" colspan="{len(names) - thesis - 1}">this run</th>\n'
+        f'<th scope="colgroup" colspan="{thesis}" class="thesis first">thesis</th></tr>\n<tr>{titles}</tr>'
+    )
+    heading = "This run in the shape of the thesis's Table 3.1"
+    return table_page("Table 3.1 of this run", heading, head, [_line(row, names) for row in rows], _notes(run))
 
 
 def _kind(name: str) -> str:
@@ -274,23 +249,3 @@ def _notes(run: RunSummary) -> list[str]:
     if run.stop_reason:
         notes.insert(0, _STOPPED.get(run.stop_reason, f"The run ended: {run.stop_reason}."))
     return notes
-
-
-CSS: Final = """\
-body { font: 15px/1.45 "DejaVu Sans", Verdana, sans-serif; color: #1f2933; background: #fff; margin: 1.5rem; }
-h1 { font-size: 1.25rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .7rem; text-align: right; white-space: nowrap; }
-thead th { font-weight: 600; font-size: .8rem; white-space: normal; vertical-align: bottom; max-width: 6rem; }
-thead th[scope=colgroup] { text-align: center; font-size: .9rem; max-width: none; }
-thead tr:last-child th { border-bottom: 2px solid #1f2933; }
-tbody th { text-align: left; font-weight: 600; }
-tbody tr { border-bottom: 1px solid #e4e8ec; }
-tbody tr.whole { background: #f4f6f8; }
-th.name { text-align: left; }
-.thesis { color: #55606b; font-style: italic; }
-.first { border-left: 2px solid #c5ccd3; }
-ul { margin-top: 1.2rem; max-width: 60rem; padding-left: 1.2rem; font-size: .85rem; color: #45505b; }
-sup { line-height: 0; }
-"""

@@ -8,7 +8,7 @@ from segloop.collection.transfer import Transferred
 from segloop.config import AnnotationConfig
 from segloop.files import atomic_file, write_json
 from segloop.reporting.summaries import RunSummary, percent, read_run
-from segloop.reporting.table31 import CSS
+from segloop.reporting.table_page import table_page
 
 Row = dict[str, Any]
 
@@ -87,35 +87,8 @@ def _page(transfer: list[Row], asked: list[Row], run: RunSummary) -> str:
         f"they retrieved {row['retrieved']:,d} masks of the pool."
         for row in transfer
     ]
-    notes = "\n".join(f"<li>{escape(note)}</li>" for note in (*counts, *_NOTES))
-    body = "\n".join(lines)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Transfer at no cost</title>
-<style>
-{CSS}</style>
-</head>
-<body>
-<h1>Transfer at no cost, beside the iterations that asked</h1>
-<div class="scroll">
-<table>
-<thead>
-<tr><td></td>{heads}</tr>
-</thead>
-<tbody>
-{body}
-</tbody>
-</table>
-</div>
-<ul>
-{notes}
-</ul>
-</body>
-</html>
-"""
+    heading = "Transfer at no cost, beside the iterations that asked"
+    return table_page("Transfer at no cost", heading, f"<tr><td></td>{heads}</tr>", lines, (*counts, *_NOTES))
 
 
 def _line(label: str, row: Row, kind: str = "") -> str:
