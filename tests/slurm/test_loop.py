@@ -22,7 +22,8 @@ def test_two_iterations(slurm_cluster: Cluster, undisturbed: Loop, tmp_path: Pat
     )
     status, output = ended(segloop(loop, "run", "--every", "1", "results/iter_1/summary.json"), 900)
     assert status == 0, output[-6000:]
-    assert "segloop: iteration 1 of 2: predict" in output
+    # Which steps are seen depends on the machine: one may begin and end between two looks.
+    assert "segloop: iteration 1 of 2: " in output
     assert not (loop.directory / "results/iter_2").exists()
     status, output = ended(segloop(loop, "status"))
     assert status == 0
