@@ -8,7 +8,7 @@ from typing import Any, Final
 from scipy.stats import beta
 
 from common import heading
-from questions_runs import FILE, MOST, SETTINGS, from_record
+from questions_runs import FILE, MOST, SETTINGS, from_record, planned
 from segloop.reporting.style import new_figure, save, style
 from segloop.simulation.figures import draw_panel, marks_explained
 from segloop.simulation.replay import Result
@@ -147,6 +147,14 @@ def _conditions(record: dict[str, Any]) -> list[str]:
         "![Recall and precision against questions](questions.png)",
         "",
     ]
+    sources = {run["world"].split(",")[0] for run in record["runs"] if run["part"] == "nuclei"}
+    made, wanted = len(record["runs"]), planned(len(sources))
+    if made < wanted:
+        lines += [
+            f"The record holds {made:,} of the {wanted:,} runs that the command makes with all its seeds; each table says",
+            "how many it has.",
+            "",
+        ]
     older = sum(run["code"] != record["code"] for run in record["runs"])
     if older:
         lines += [f"{older} of {len(record['runs'])} runs were measured with an earlier state of the code.", ""]

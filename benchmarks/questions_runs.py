@@ -24,6 +24,12 @@ SUBCLUSTERS: Final = {82_306: 80, 411_530: 400}
 FILE, RUN = "nuclei", "nuclei run"
 MOST: Final = 800
 """Questions at most on the nuclei."""
+LEVELS: Final = "BCDE"
+SEEDS: Final = 5
+"""Simulated worlds of a level and size."""
+NUCLEI_SEEDS: Final = 20
+CLAIMS: Final = 400
+"""Small worlds on which claims are checked."""
 _SMALL: Final = {"n": 6000, "categories": 20, "base_rate": 0.5, "per_subcluster": 60}
 """The many small worlds on which false claims are counted."""
 
@@ -135,6 +141,14 @@ def claim_tasks(policies: list[str], worlds: int) -> Iterator[Task]:
             if policy in AUDITED:
                 settings = {"n": 8, "t_agr": 1.0, **AUDIT} if policy == "thesis" else {}
                 yield Task(place, policy, json.dumps(settings), seed)
+
+
+def planned(sources: int) -> int:
+    """Return how many runs the command makes when nothing is left out, with so many sources of real predictions."""
+    policies = list(SETTINGS)
+    simulated = sum(1 for _ in simulated_tasks(LEVELS, list(SUBCLUSTERS), policies, SEEDS))
+    real = sum(1 for _ in nuclei_tasks(FILE, Path(FILE), 0.8, policies, NUCLEI_SEEDS))
+    return simulated + 2 * sources * real + sum(1 for _ in claim_tasks(policies, CLAIMS))
 
 
 def _settings(policies: list[str]) -> Iterator[tuple[str, Settings]]:

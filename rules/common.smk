@@ -5,12 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
-from segloop.clustering.planning import (
-    request_to_join,
-    request_to_link,
-    request_to_partition,
-)
-from segloop.collection.summary import stop_reason
+from segloop.collection.stopping import stop_reason
 from segloop.config import load
 from segloop.errors import SegloopError
 from segloop.files import fingerprint, read_json
@@ -319,15 +314,22 @@ def requested(estimate, name):
     """Return a resource function: what `estimate` finds from the job's input, more with each attempt."""
     # On a cluster two processes of Snakemake share each job's memory.
     more = 600 if name == "mem_mb" else 0
-    return lambda wildcards, input, attempt: (
-        (getattr(estimate(wildcards, input), name) + more) * attempt
-    )
+
+    def resource(wildcards, input, attempt):
+        # Imported here, because every job on a cluster starts Snakemake twice and few of them need it.
+        from segloop.clustering import planning
+
+        return (getattr(estimate(planning, wildcards, input), name) + more) * attempt
+
+    return resource
 
 
 def to_partition(name):
     """Return a resource of partition_predictions, from the number of predictions once the index exists."""
     return requested(
-        lambda wildcards, input: request_to_partition(input.index, CONFIG.clustering),
+        lambda planning, wildcards, input: planning.request_to_partition(
+            input.index, CONFIG.clustering
+        ),
         name,
     )
 
@@ -335,7 +337,7 @@ def to_partition(name):
 def to_link(name):
     """Return a resource of link_partitions, from the sizes of the batch's partitions once they are known."""
     return requested(
-        lambda wildcards, input: request_to_link(
+        lambda planning, wildcards, input: planning.request_to_link(
             input.partitions, int(wildcards.batch), CONFIG.clustering, CONFIG.dask
         ),
         name,
@@ -345,7 +347,9 @@ def to_link(name):
 def to_join(name):
     """Return a resource of join_trees, from the number of predictions once it is known."""
     return requested(
-        lambda wildcards, input: request_to_join(input.partitions, CONFIG.clustering),
+        lambda planning, wildcards, input: planning.request_to_join(
+            input.partitions, CONFIG.clustering
+        ),
         name,
     )
 

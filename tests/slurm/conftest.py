@@ -19,6 +19,7 @@ from ..loops import REPOSITORY, Loop
 
 SLURMTEST = Path(__file__).with_name("slurmtest.sh")
 PROFILE = Path(__file__).with_name("profile.yaml")
+QUICK = Path(__file__).with_name("quick")
 PROGRAMS = {"slurmctld": "slurmctld", "slurmd": "slurmd", "munged": "munge", "sbatch": "slurm-client"}
 ACCOUNTING = {"slurmdbd": "slurmdbd", "mariadbd": "mariadb-server"}
 
@@ -69,6 +70,7 @@ def start_cluster(*options: str) -> Cluster:
         pytest.fail(f"the test cluster did not come up:\n{answer.stdout}{answer.stderr}")
     environment["PATH"] = f"{directory / 'bin'}:{environment['PATH']}"
     environment["SLURM_CONF"] = str(directory / "slurm.conf")
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(QUICK), environment.get("PYTHONPATH")]))
     return Cluster(directory, environment)
 
 

@@ -151,7 +151,13 @@ def test_requeued_on_two_nodes(cluster: Cluster, run_directory: Path) -> None:
     """2 x 2 processes: put back by SLURM itself, without a signal that asks for it, as when a node is lost."""
     site = {"nodes": 2, "tasks_per_node": 2}
     undisturbed = launch("undisturbed", **site)
-    requeued = interrupted("requeued", lambda job: cluster.run("scontrol", "requeue", job), **site)
+
+    def requeue(job: str) -> None:
+        cluster.run("scontrol", "requeue", job)
+        # SLURM lets processes go on for a while before it kills them, and these would be done by then.
+        send(job, signal.SIGKILL)
+
+    requeued = interrupted("requeued", requeue, **site)
     assert "training goes on from step" in log_of("requeued", 3)
     assert facts(requeued) == facts(undisturbed)
     assert facts(requeued)["ranks"] == 4

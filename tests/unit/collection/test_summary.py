@@ -10,7 +10,7 @@ from segloop.annotation.oracle import match_truth
 from segloop.annotation.quality import claim
 from segloop.annotation.verdicts import REASONS, Verdicts, write_verdicts
 from segloop.collection.collect import collect_masks
-from segloop.collection.summary import certified, stop_reason, summarise_iteration, summarise_run, truth_recall
+from segloop.collection.summary import certified, summarise_iteration, summarise_run, truth_recall
 from segloop.config import AnnotationConfig, LoopConfig
 from segloop.errors import SegloopError
 from segloop.store.index import read_index
@@ -227,54 +227,8 @@ def test_what_audits_show_is_summarised(asked, run):
     assert summary_of(asked | {"certificates": path})["certificate"] is None
 
 
-def rows_of(aps, collected):
-    pairs = zip(aps, collected, strict=True)
-    return [{"iteration": number, "ap": ap, "collected": new} for number, (ap, new) in enumerate(pairs)]
-
-
-@pytest.mark.parametrize(
-    ("aps", "collected", "stop", "iterations", "expected"),
-    [
-        ([0.1], [None], "never", 3, None),
-        ([0.1], [None], "never", 0, "iterations"),
-        ([0.1, 0.2], [None, 5], "never", 2, None),
-        ([0.1, 0.05], [None, 0], "never", 2, None),
-        ([0.1, 0.05], [None, 0], "never", 1, "iterations"),
-        ([0.1, 0.2], [None, 0], ["no_new_masks"], 5, "no_new_masks"),
-        ([0.1, 0.2], [None, 1], ["no_new_masks", "no_better_ap"], 5, None),
-        ([0.1, 0.1], [None, 1], ["no_better_ap"], 5, "no_better_ap"),
-        ([0.1, 0.05], [None, 1], ["no_new_masks"], 5, None),
-        ([0.1, 0.3, 0.2], [None, 1, 1], ["no_better_ap"], 5, "no_better_ap"),
-        ([None, None], [None, 1], ["no_better_ap"], 5, None),
-        ([0.1, 0.05], [None, 0], [], 5, None),
-        ([0.1], [None], ["no_new_masks", "no_better_ap"], 5, None),
-        ([0.1, 0.05], [None, 0], ["no_better_ap", "no_new_masks"], 1, "no_new_masks"),
-    ],
-)
-def test_why_a_run_ends(aps, collected, stop, iterations, expected):
-    assert stop_reason(rows_of(aps, collected), LoopConfig(stop=stop, iterations=iterations)) == expected
-
-
-@pytest.mark.parametrize(
-    ("dollars", "machine", "value", "stop", "expected"),
-    [
-        (5.0, 5.0, 9.9, ["cost"], "cost"),
-        (5.0, 5.0, 10.0, ["cost"], None),
-        (5.0, 5.0, 9.9, ["no_new_masks"], None),
-        (5.0, 5.0, None, ["cost"], None),
-        (0.0, 0.0, 0.0, ["cost"], None),
-        (0.0, 0.1, 0.0, ["no_better_ap", "cost"], "cost"),
-    ],
-)
-def test_a_run_ends_when_masks_cost_more_than_they_are_worth(dollars, machine, value, stop, expected):
-    rows = rows_of([0.1, 0.2], [None, 3])
-    rows[1] |= {"dollars": dollars, "machine_dollars": machine, "value": value}
-    loop = LoopConfig(stop=stop, iterations=5, value_per_mask=1.0)
-    assert stop_reason(rows, loop) == expected
-
-
 def test_a_run_in_one_file(tmp_path):
-    rows = rows_of([0.1, 0.3], [None, 4])
+    rows = [{"iteration": 0, "ap": 0.1, "collected": None}, {"iteration": 1, "ap": 0.3, "collected": 4}]
     paths = [write(tmp_path / f"{row['iteration']}.json", row | {"control_ap": None}) for row in rows]
     control, upper = evaluation(tmp_path / "c", 0.15), evaluation(tmp_path / "u", 0.6)
     output = tmp_path / "summary.json"
@@ -294,7 +248,7 @@ def test_a_run_in_one_file(tmp_path):
 
 
 def test_a_run_without_comparisons(tmp_path):
-    path = write(tmp_path / "0.json", rows_of([0.1], [None])[0])
+    path = write(tmp_path / "0.json", {"iteration": 0, "ap": 0.1, "collected": None})
     summarise_run(
         summaries=[path],
         control_evaluations=[],

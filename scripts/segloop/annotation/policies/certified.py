@@ -46,7 +46,7 @@ _GAIN, _POWER = 1.1, 0.5
 """Learning goes on while worth grows by this factor in a round, or with this power of the number of answers."""
 _LAST: Final = 4
 """Rounds that are looked at for that; a lucky guess long ago is forgotten."""
-_LEAST_SHARE, _LEAST_ROOT = 0.00725, 2.1
+_LEAST_SHARE, _LEAST_ROOT = 0.0081, 2.1
 """Before so many answers, as a share of the masks or of the root of their number, learning does not end."""
 _FIRST_PRICE: Final = 2.0
 """Masks that a question has to bring, before anything is known."""
@@ -193,7 +193,7 @@ class _Run:
         if left <= 0 or self._learnt(answers, value):
             self._begin_audit(0, belief, choice)
             return
-        count = min(int(np.clip(_GROWTH * answers, _FEWEST, _MOST)), left)
+        count = min(self._round_size(answers), left)
         rows = next_questions(
             self._model_features(), belief, self._known.answered, choice, count, self._levels(), self._random("ask")
         )
@@ -206,9 +206,18 @@ class _Run:
     def _learnt(self, answers: int, value: float) -> bool:
         if answers > _LEARNING_BUDGET * self._budget or (value == 0 and answers > 0.5 * self._budget):
             return True
-        enough = answers >= min(_LEAST_SHARE * self._n, _LEAST_ROOT * np.sqrt(self._n))
+        enough = answers >= self._least()
         flat = self._learning.worse and (not self._levels() or self._learning.growth < _POWER)
         return bool(enough and flat)
+
+    def _least(self) -> int:
+        return int(np.ceil(min(_LEAST_SHARE * self._n, _LEAST_ROOT * np.sqrt(self._n))))
+
+    def _round_size(self, answers: int) -> int:
+        count = int(np.clip(_GROWTH * answers, _FEWEST, _MOST))
+        missing = self._least() - answers
+        # On a small pool a whole round would be a large part of all questions.
+        return min(count, missing) if self._n < _LARGE and missing > 0 else count
 
     def _usable(self) -> npt.NDArray[np.bool_]:
         return np.asarray(self._known.answered & (self._known.reply != OTHER))
