@@ -104,9 +104,16 @@ def backend_of(name: str, where: str = "detector.backend") -> Backend:
     Raises
     ------
     SegloopError
-        If there is no such backend, or its library is not installed.
+        If there is no such backend, or its library is not installed or does not work.
     """
     if name not in MODULES:
         raise SegloopError(f"{where} names the backend {name!r}; this version of segloop knows {', '.join(MODULES)}")
     require(name)
-    return cast(Backend, importlib.import_module(MODULES[name]))
+    try:
+        module = importlib.import_module(MODULES[name])
+    except ImportError as error:
+        raise SegloopError(
+            f"{where}: {name} is installed, but cannot be imported ({error}). It was probably built for another "
+            f"version of PyTorch than {torch.__version__}, or lacks a package that it needs: install it again."
+        ) from None
+    return cast(Backend, module)

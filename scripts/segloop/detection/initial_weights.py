@@ -22,7 +22,7 @@ def load_weights(
     class_dependent: tuple[str, ...],
     backbone: tuple[str, ...],
 ) -> None:
-    """Copy named tensors into a network; layers for another number of categories stay random, with a line in the log.
+    """Copy named tensors into a network; layers for another number of categories stay random, with one warning.
 
     Parameters
     ----------
@@ -40,12 +40,16 @@ def load_weights(
     SegloopError
         If they belong to another architecture.
     """
-    state = _without_foreign_classes(state, model.state_dict(), path, class_dependent)
+    expected = model.state_dict()
+    backbone_only = all(name.startswith(backbone) for name in state)
+    random = [name for name in expected if name.startswith(class_dependent) and not _fits(name, state, expected)]
+    if random and not backbone_only:
+        logger.warning("%s is for another number of categories; left random: %s", path, ", ".join(random))
+    state = {name: value for name, value in state.items() if name not in random}
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         raise SegloopError(f"{path} belongs to another architecture: {str(error).splitlines()[-1].strip()}") from None
-    backbone_only = all(name.startswith(backbone) for name in state)
     missing = [
         name
         for name in missing
@@ -61,14 +65,5 @@ def load_weights(
         )
 
 
-def _without_foreign_classes(
-    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path, class_dependent: tuple[str, ...]
-) -> dict[str, Tensor]:
-    foreign = [
-        name
-        for name, value in state.items()
-        if name.startswith(class_dependent) and name in expected and value.shape != expected[name].shape
-    ]
-    if foreign:
-        logger.warning("%s is for another number of categories; left random: %s", path, ", ".join(foreign))
-    return {name: value for name, value in state.items() if name not in foreign}
+def _fits(name: str, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
+    return name in state and state[name].shape == expected[name].shape
