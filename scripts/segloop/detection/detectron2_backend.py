@@ -120,11 +120,15 @@ class EmbeddingRCNN(GeneralizedRCNN):  # type: ignore[misc]
         truth = [_truth(target, size) for target, size in zip(targets, sizes, strict=True)]
         pictures = self._normalised(images, sizes)
         # detectron2 counts what it does in an EventStorage; nobody reads this one.
-        with EventStorage():
-            features = self.backbone(pictures.tensor)
-            proposals, losses = self.proposal_generator(pictures, features, truth)
-            kept = [self._without_ignored(one, known) for one, known in zip(proposals, truth, strict=True)]
-            _, losses_of_heads = self.roi_heads(pictures, features, kept, truth)
+        try:
+            with EventStorage():
+                features = self.backbone(pictures.tensor)
+                proposals, losses = self.proposal_generator(pictures, features, truth)
+                kept = [self._without_ignored(one, known) for one, known in zip(proposals, truth, strict=True)]
+                _, losses_of_heads = self.roi_heads(pictures, features, kept, truth)
+        except FloatingPointError:
+            # What detectron2 raises for proposals that are not finite; the training says more, and on all ranks.
+            return dict.fromkeys(LOSSES.values(), torch.tensor(torch.nan, device=images.device))
         return _summed({**losses, **losses_of_heads})
 
     def _without_ignored(self, proposals: Any, truth: Truth) -> Any:
@@ -278,8 +282,8 @@ def _read_settings(name: str) -> Any:
         )
     settings = get_cfg()
     try:
-        # Its loader would otherwise execute what a file asks it to.
-        settings.merge_from_file(str(path), allow_unsafe=False)
+        # Its loader executes what a file asks it to, which files of the model zoo do.
+        settings.merge_from_file(str(path), allow_unsafe=ZOO in path.parents)
     except Exception as error:  # yaml, yacs and detectron2 raise many kinds, all meaning the same
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SegloopError(f"detector.configuration: {path} cannot be read ({reason})") from None
