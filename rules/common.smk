@@ -274,9 +274,15 @@ def iteration_of(wildcards):
 def weights_fingerprint(wildcards):
     """Return the fingerprint of the files that a detector starts from: weights in iteration 0, and a configuration."""
     detector = CONFIG.detector
-    weights = fingerprint(detector.weights) if detector.weights and iteration_of(wildcards) == 0 else None
+    weights = (
+        fingerprint(detector.weights)
+        if detector.weights and iteration_of(wildcards) == 0
+        else None
+    )
     # A name of the model zoo is no file here.
-    is_file = detector.configuration is not None and Path(detector.configuration).is_file()
+    is_file = (
+        detector.configuration is not None and Path(detector.configuration).is_file()
+    )
     return [weights, fingerprint(detector.configuration)] if is_file else weights
 
 
@@ -515,7 +521,7 @@ def check_cluster():
 
 def check_detector():
     """End here, with one message, if the library of the detector is missing, before jobs wait for their turn."""
-    from segloop.detection.backends import require
+    from segloop.detection.installed import require
 
     try:
         require(CONFIG.detector.backend)

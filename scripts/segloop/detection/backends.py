@@ -1,7 +1,6 @@
 """The libraries that can train and predict, behind one interface; each is imported when it is first asked for."""
 
 import importlib
-import importlib.util
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from segloop.config import DetectorConfig
+from segloop.detection.installed import require
 from segloop.detection.segmenter import ImageArray
 from segloop.errors import SegloopError
 
@@ -80,17 +80,6 @@ class Backend(Protocol):
 
     def to_batch(self, images: list[ImageArray], device: torch.device) -> Tensor:
         """Turn images uint8[h, w, 3] into what the network's `losses` and `detect` take."""
-
-
-def require(name: str) -> None:
-    """Raise a SegloopError with the ways to install it if a backend's library is missing."""
-    if name == "detectron2" and importlib.util.find_spec("detectron2") is None:
-        raise SegloopError(
-            "detector.backend: detectron2, but detectron2 is not installed in this environment. It is on no package "
-            "index: install it from conda-forge (`conda install -c conda-forge detectron2`) or after its own guide "
-            "(https://detectron2.readthedocs.io/tutorials/install.html; building it needs `setuptools<81`, a C++ "
-            "compiler and `pip install --no-build-isolation`). Or set detector.backend: torchvision."
-        )
 
 
 def backend_of(name: str, where: str = "detector.backend") -> Backend:

@@ -146,7 +146,7 @@ def training() -> TrainingConfig:
 def skip_without_detectron2() -> None:
     if importlib.util.find_spec("detectron2") is None:
         pytest.skip(
-            "detectron2 is not installed; it is on no package index, so that SEGLOOP_REQUIRE_ALL does not ask for it"
+            "detectron2 is not installed; PyPI does not have it, so that SEGLOOP_REQUIRE_ALL does not ask for it"
         )
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from segloop.config import DetectorConfig
 from segloop.detection import model_files
-from segloop.detection.backends import backend_of, require
+from segloop.detection.backends import backend_of
+from segloop.detection.installed import require
 from segloop.errors import SegloopError
 
 
