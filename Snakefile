@@ -42,6 +42,7 @@ localrules:
 onstart:
     RUN_CLAIM.wait()
     record_start()
+    check_detector()
     check_cluster()
 
 

@@ -267,9 +267,18 @@ def iteration_of(wildcards):
 
 
 def weights_fingerprint(wildcards):
-    """Return the fingerprint of the weights file that iteration 0 starts from."""
-    weights = CONFIG.detector.weights
-    return fingerprint(weights) if weights and iteration_of(wildcards) == 0 else None
+    """Return the fingerprint of the files that a detector starts from: weights in iteration 0, and a configuration."""
+    detector = CONFIG.detector
+    weights = (
+        fingerprint(detector.weights)
+        if detector.weights and iteration_of(wildcards) == 0
+        else None
+    )
+    # A name of the model zoo is no file here.
+    is_file = (
+        detector.configuration is not None and Path(detector.configuration).is_file()
+    )
+    return [weights, fingerprint(detector.configuration)] if is_file else weights
 
 
 def training():
@@ -510,6 +519,17 @@ def check_cluster():
         )
     except SegloopError as error:
         # Snakemake would show an exception with the lines of this file that it passed.
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def check_detector():
+    """End here, with one message, if the library of the detector is missing, before jobs wait for their turn."""
+    from segloop.detection.installed import require
+
+    try:
+        require(CONFIG.detector.backend)
+    except SegloopError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
 

@@ -99,16 +99,23 @@ class PoolConfig(Section):
 class DetectorConfig(Section):
     """The model: a Mask R-CNN and what it sees."""
 
-    backend: Literal["torchvision"] = "torchvision"
-    """The library that trains and predicts."""
+    backend: Literal["torchvision", "detectron2"] = "torchvision"
+    """The library that trains and predicts. detectron2 is not installed with segloop (docs/detectors.md)."""
     architecture: Literal["tiny", "r50_fpn", "r101_fpn"] = "r101_fpn"
-    """`r101_fpn` is the thesis's model, `r50_fpn` the usual smaller one, `tiny` a GroupNorm network for CPUs."""
+    """`r101_fpn` is the thesis's model, `r50_fpn` the usual smaller one, `tiny` a GroupNorm network for CPUs
+    (torchvision alone)."""
+    configuration: str | None = None
+    """For detectron2, in place of `architecture`: the name of an instance segmentation configuration in its model zoo,
+    such as `COCO-InstanceSegmentation/mask_rcnn_X_101_32x8d_FPN_3x.yaml`, or the path of a YAML file, relative to the
+    run directory."""
     embedding_dim: Positive = 1024
     """Width of the last fully connected layer of the box head, which is the embedding."""
     weights: str | None = None
-    """A local `.pt` or `.pth` file to start from; relative to the run directory. Null: random weights."""
+    """A local `.pt` or `.pth` file (detectron2: also `.pkl`) to start from; relative to the run directory. Null: random
+    weights."""
     trainable_batch_norm: bool = False
-    """Train the batch norms of a ResNet backbone. Frozen ones need pretrained weights."""
+    """Train the batch norms of a ResNet backbone. Frozen ones need pretrained weights. (torchvision; for detectron2 its
+    configuration says it, `MODEL.RESNETS.NORM`.)"""
     min_size: Positive = 800
     """Length the shorter image side is scaled to, in pixels."""
     max_size: Positive = 1333
@@ -117,6 +124,23 @@ class DetectorConfig(Section):
     """At most this many predictions are kept for an image."""
     nms: Share = 0.5
     """Box IoU above which the lower-scored of two predictions of one category is dropped."""
+
+    @pydantic.model_validator(mode="after")
+    def _fits_the_backend(self) -> "DetectorConfig":
+        if self.backend == "torchvision" and self.configuration is not None:
+            raise ValueError(
+                "detector.configuration belongs to detector.backend: detectron2; set it, or configuration: null"
+            )
+        if self.backend == "detectron2" and self.configuration is None and self.architecture == "tiny":
+            raise ValueError(
+                "detector.architecture: tiny is torchvision's; for detectron2 set r50_fpn, r101_fpn or a configuration"
+            )
+        if self.backend == "detectron2" and self.trainable_batch_norm:
+            raise ValueError(
+                "detector.trainable_batch_norm is torchvision's; for detectron2 set MODEL.RESNETS.NORM: BN in the YAML "
+                "file of detector.configuration"
+            )
+        return self
 
 
 class TrainingClusterConfig(Section):

@@ -16,8 +16,8 @@ from segloop.data import masks
 from segloop.data.images import ImageError, open_image
 from segloop.data.skipped import SkipReport
 from segloop.detection.distributed import ALONE, Ranks
+from segloop.detection.scaling import scaled_size
 from segloop.detection.segmenter import ImageArray
-from segloop.detection.torchvision_backend import scaled_size
 from segloop.errors import SegloopError
 from segloop.files import read_json
 from segloop.randomness import generator

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.models.detection.rpn import RegionProposalNetwork
-from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, remove_small_boxes, roi_align
+from torchvision.ops import box_iou, roi_align
 
+from segloop.detection.backends import Targets
 from segloop.detection.ignored import inside_ignored
-
-Targets = list[dict[str, Tensor]]
+from segloop.detection.selection import keep_best
 
 MASK_CHUNK = 256
 """Masks predicted at once: bounds the memory of images with hundreds of objects."""
@@ -146,14 +146,11 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
     def _keep_best(
         self, boxes: Tensor, scores: Tensor, embedding: Tensor, size: tuple[int, int], score: float
     ) -> dict[str, Tensor]:
-        # Label 0 is the background; every class of a proposal above the score is a candidate of its own.
-        row, label = torch.where(scores[:, 1:] > score)
-        label = label + 1
-        box = clip_boxes_to_image(boxes[row, label], size)
-        visible = remove_small_boxes(box, 1e-2)
-        row, label, box = row[visible], label[visible], box[visible]
-        kept = batched_nms(box, scores[row, label], label, self.nms_thresh)[: self.detections_per_img]
-        row, label, box = row[kept], label[kept], box[kept]
+        # Label 0 is the background.
+        row, category, box = keep_best(
+            boxes[:, 1:], scores[:, 1:], size, score=score, nms=self.nms_thresh, most=self.detections_per_img
+        )
+        label = category + 1
         return {"box": box, "label": label, "score": scores[row, label], "embedding": embedding[row]}
 
     def _mask_probability(self, features: dict[str, Tensor], boxes: Tensor, labels: Tensor) -> Tensor:

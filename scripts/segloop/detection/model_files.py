@@ -1,6 +1,7 @@
 """The model directory: weights.pt, model.json, losses.csv and skipped.json; nothing in it is executable."""
 
 import hashlib
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,3 +73,48 @@ def load_state(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise SegloopError(f"the weights {path} are not a state dictionary (names and tensors)")
     return dict(state)
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Reads arrays, numbers, texts and their containers; whatever else a pickle could execute is refused."""
+
+    ALLOWED = frozenset(
+        {
+            ("collections", "OrderedDict"),
+            ("numpy", "dtype"),
+            ("numpy", "ndarray"),
+            ("numpy._core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "scalar"),
+            ("numpy._core.numeric", "_frombuffer"),
+            ("_codecs", "encode"),
+        }
+    )
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a name of the pickle stands for."""
+        # What NumPy called numpy.core before version 2.
+        module = module.replace("numpy.core.", "numpy._core.")
+        if (module, name) not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array")
+        return super().find_class(module, name)
+
+
+def load_pickle(path: Path) -> dict[str, Any]:
+    """Read a pickled dictionary of NumPy arrays, as detectron2's model zoo has them, without executing anything in it.
+
+    Raises
+    ------
+    SegloopError
+        If the file is missing, damaged, no dictionary, or holds anything but arrays, numbers, texts and containers.
+    """
+    if not path.exists():
+        raise SegloopError(f"the weights {path.absolute()} do not exist. Check the path in the configuration.")
+    try:
+        with path.open("rb") as file:
+            content = _ArraysOnly(file, encoding="latin1").load()
+    except Exception as error:  # a damaged pickle raises almost anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SegloopError(f"the weights {path} cannot be read ({reason}). Copy them again.") from None
+    if not isinstance(content, dict):
+        raise SegloopError(f"the weights {path} are no dictionary of names and arrays")
+    return content

@@ -94,15 +94,16 @@ def load_segmenter(model: Path, *, device: str, threads: int) -> Segmenter:
     Raises
     ------
     SegloopError
-        If the directory is incomplete, its weights do not fit its description, or the device cannot be used.
+        If the directory is incomplete, its weights do not fit its description, the library it was trained with is not
+        installed, or the device cannot be used.
     """
-    from segloop.detection.torchvision_backend import TorchvisionSegmenter
+    # Imported here, because they are made of what this module defines.
+    from segloop.detection.backends import backend_of
+    from segloop.detection.network_segmenter import NetworkSegmenter
 
     description = model_files.read_description(model)
-    backend = description["backend"]
-    if backend != "torchvision":
-        raise SegloopError(f"{model / model_files.DESCRIPTION} names the backend {backend!r}, which is not installed")
-    return TorchvisionSegmenter(model, device=resolve_device(device, gpu_was_given()), threads=threads)
+    backend = backend_of(description["backend"], str(model / model_files.DESCRIPTION))
+    return NetworkSegmenter(backend, model, device=resolve_device(device, gpu_was_given()), threads=threads)
 
 
 def gpu_was_given() -> bool:

@@ -1,13 +1,11 @@
-"""The torchvision backend: builds, loads and runs Mask R-CNN. It never downloads anything."""
+"""The torchvision backend: builds and loads Mask R-CNN. It never downloads anything."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
@@ -17,12 +15,11 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FrozenBatchNorm2d
 
 from segloop.config import DetectorConfig
-from segloop.data.masks import Rle
 from segloop.detection import model_files
 from segloop.detection.heads import EmbeddingHeads, IgnoringProposals, MaskRCNN
-from segloop.detection.pasting import paste_mask
+from segloop.detection.initial_weights import load_weights
 from segloop.detection.pooling import RegionPooler
-from segloop.detection.segmenter import Detections, ImageArray, numerical_settings
+from segloop.detection.segmenter import ImageArray
 from segloop.detection.tiny import build_tiny
 from segloop.errors import SegloopError
 
@@ -34,6 +31,7 @@ STRIDE = 32
 """Batches are padded to a multiple of the coarsest stride."""
 CLASS_DEPENDENT = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")
 """Layers whose shape depends on the number of categories."""
+BACKBONE = "backbone.body."
 RESNETS = {"r50_fpn": "resnet50", "r101_fpn": "resnet101"}
 
 
@@ -106,39 +104,23 @@ def load_initial_weights(model: MaskRCNN, path: Path) -> None:
     """
     state = model_files.load_state(path)
     if "layer1.0.conv1.weight" in state:
-        state = {f"backbone.body.{name}": value for name, value in state.items() if not name.startswith("fc.")}
-    state = _without_foreign_classes(state, model.state_dict(), path)
-    try:
-        missing, unexpected = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise SegloopError(f"{path} belongs to another architecture: {str(error).splitlines()[-1].strip()}") from None
-    backbone_only = all(name.startswith("backbone.body.") for name in state)
-    missing = [
-        name
-        for name in missing
-        if not name.startswith(CLASS_DEPENDENT)
-        and not name.endswith("num_batches_tracked")
-        and not (backbone_only and not name.startswith("backbone.body."))
-    ]
-    unexpected = [name for name in unexpected if not name.endswith("num_batches_tracked")]
-    if not state or missing or unexpected:
-        raise SegloopError(
-            f"{path} belongs to another architecture: {len(missing)} parameters are missing {missing[:3]} and "
-            f"{len(unexpected)} are unknown {unexpected[:3]}. Check detector.architecture and detector.weights."
+        state = {f"{BACKBONE}{name}": value for name, value in state.items() if not name.startswith("fc.")}
+    load_weights(model, state, path, class_dependent=CLASS_DEPENDENT, backbone=(BACKBONE,))
+
+
+def facts_of(model: MaskRCNN) -> dict[str, Any]:
+    """Return nothing: the configuration alone says how a network of torchvision is built."""
+    return {}
+
+
+def warn_of_random_weights(model: MaskRCNN, config: DetectorConfig) -> None:
+    """Log a warning if the network has frozen batch norms, which seldom learns from random weights."""
+    if config.architecture != "tiny" and not config.trainable_batch_norm:
+        logger.warning(
+            "detector.weights is null: a %s with frozen batch norms seldom learns from random weights; give pretrained "
+            "weights or set detector.trainable_batch_norm: true",
+            config.architecture,
         )
-
-
-def _without_foreign_classes(
-    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path
-) -> dict[str, Tensor]:
-    foreign = [
-        name
-        for name, value in state.items()
-        if name.startswith(CLASS_DEPENDENT) and name in expected and value.shape != expected[name].shape
-    ]
-    if foreign:
-        logger.info("%s is for another number of categories; left random: %s", path, ", ".join(foreign))
-    return {name: value for name, value in state.items() if name not in foreign}
 
 
 def load_model(model: Path) -> tuple[MaskRCNN, dict[str, Any], DetectorConfig]:
@@ -157,18 +139,6 @@ def load_model(model: Path) -> tuple[MaskRCNN, dict[str, Any], DetectorConfig]:
         reason = str(error).splitlines()[-1].strip()
         raise SegloopError(f"{model} is not whole: its weights do not fit its description ({reason})") from None
     return network, description, config
-
-
-def scaled_size(height: int, width: int, config: DetectorConfig, scale: float = 1.0) -> tuple[int, int]:
-    """Return the height and width an image is scaled to: `min_size` for the shorter side, within `max_size`.
-
-    Parameters
-    ----------
-    scale
-        Factor on both limits.
-    """
-    factor = scale * min(config.min_size / min(height, width), config.max_size / max(height, width))
-    return max(1, round(height * factor)), max(1, round(width * factor))
 
 
 def to_batch(images: list[ImageArray], device: torch.device) -> Tensor:
@@ -191,68 +161,3 @@ def to_batch(images: list[ImageArray], device: torch.device) -> Tensor:
     batch = (batch / np.float32(255) - np.asarray(MEAN, np.float32)) / np.asarray(DEVIATION, np.float32)
     # A permuted view of [B, H, W, 3] is channels-last already.
     return torch.from_numpy(batch).permute(0, 3, 1, 2).to(device)
-
-
-def scale_image(image: ImageArray, size: tuple[int, int]) -> ImageArray:
-    """Scale uint8[H, W, 3] to a height and width."""
-    if image.shape[:2] == size:
-        return image
-    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
-
-
-class TorchvisionSegmenter:
-    """A trained Mask R-CNN; see `segloop.detection.segmenter.Segmenter`."""
-
-    def __init__(self, model: Path, *, device: torch.device, threads: int) -> None:
-        network, description, config = load_model(model)
-        self._network = network.to(device).eval()
-        self._config = config
-        self._device = device
-        self._threads = threads
-        self.categories: list[dict[str, Any]] = description["categories"]
-        self.embedding_dim: int = config.embedding_dim
-        self.weights_sha256: str = description["weights_sha256"]
-        self._category = np.array([category["id"] for category in self.categories], dtype=np.int32)
-
-    def predict(self, images: list[ImageArray], *, score: float, scale: float = 1.0) -> list[Detections]:
-        """Find objects; see `Segmenter.predict`."""
-        detections: list[Detections] = []
-        with numerical_settings(self._device, self._threads), torch.inference_mode():
-            for group in _runs_of_equal_size(images):
-                detections += self._predict_equal(group, score, scale)
-        return detections
-
-    def _predict_equal(self, images: list[ImageArray], score: float, scale: float) -> list[Detections]:
-        height, width = images[0].shape[:2]
-        size = scaled_size(height, width, self._config, scale)
-        batch = to_batch([scale_image(image, size) for image in images], self._device)
-        found = self._network.detect(batch, [size] * len(images), score)
-        return [self._detections(one, height, width, size) for one in found]
-
-    def _detections(self, found: dict[str, Tensor], height: int, width: int, size: tuple[int, int]) -> Detections:
-        arrays = {name: value.float().cpu().numpy() for name, value in found.items() if name != "label"}
-        ratio = np.array([width / size[1], height / size[0]] * 2, dtype=np.float32)
-        box = np.clip(arrays["box"] * ratio, 0, np.array([width, height] * 2, dtype=np.float32))
-        pasted = [paste_mask(mask, corners, height, width) for mask, corners in zip(arrays["mask"], box, strict=True)]
-        # A detection without a single pixel is no mask, whatever its score.
-        kept = np.array([mask is not None for mask in pasted], dtype=bool)
-        masks: list[Rle] = [mask for mask in pasted if mask is not None]
-        return Detections(
-            score=arrays["score"][kept],
-            category=self._category[found["label"].cpu().numpy()[kept] - 1],
-            box=box[kept],
-            masks=masks,
-            embedding=arrays["embedding"][kept],
-        )
-
-
-def _runs_of_equal_size(images: list[ImageArray]) -> list[list[ImageArray]]:
-    # Images of different sizes would need padding, and padding changes the statistics of group normalisation: what
-    # is found in an image would depend on its neighbours in the batch.
-    runs: list[list[ImageArray]] = []
-    for image in images:
-        if runs and runs[-1][0].shape == image.shape:
-            runs[-1].append(image)
-        else:
-            runs.append([image])
-    return runs

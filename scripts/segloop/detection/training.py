@@ -17,11 +17,10 @@ from tqdm import tqdm
 from segloop.config import DetectorConfig, TrainingConfig
 from segloop.data.skipped import SkipReport
 from segloop.detection import model_files
+from segloop.detection.backends import Backend, Targets, backend_of
 from segloop.detection.dataset import Sample, TrainingSet, make_batch, read_ahead
 from segloop.detection.distributed import ALONE, Losses, Ranks
-from segloop.detection.heads import MaskRCNN, Targets
 from segloop.detection.segmenter import gpu_was_given, numerical_settings, resolve_device
-from segloop.detection.torchvision_backend import build_model, load_initial_weights, to_batch
 from segloop.errors import SegloopError
 from segloop.files import atomic_directory, atomic_file, sha256_file, write_json
 from segloop.randomness import seed_of
@@ -139,19 +138,22 @@ def train_detector(
     began = time.monotonic()
     where = resolve_device(device, gpu_was_given())
     plan = make_plan(training, previous_model)
+    backend = backend_of(detector.backend)
     checkpoints.mkdir(parents=True, exist_ok=True)
     skipped = checkpoints / (model_files.SKIPPED if ranks.first else f"rank_{ranks.rank}_{model_files.SKIPPED}")
     with numerical_settings(where, training.threads):
         data = TrainingSet(training_set, SkipReport(skipped, max_skipped), training.threads, ranks)
         torch.manual_seed(seed_of("initial weights", seed, iteration))
-        model = build_model(detector, len(data.categories)).to(where)
+        model = backend.build_model(detector, len(data.categories)).to(where)
         facts = {
             "iteration": iteration,
             "seed": seed,
             "training_set_sha256": sha256_file(training_set),
-            "start_sha256": _initialise(model, plan, detector, data.categories),
+            "start_sha256": _initialise(backend, model, plan, detector, data.categories),
+            **backend.facts_of(model),
         }
-        work = _Work(model, make_optimiser(model, training), data, plan, detector, training, (seed, iteration), ranks)
+        optimiser = make_optimiser(model, training)
+        work = _Work(backend, model, optimiser, data, plan, detector, training, (seed, iteration), ranks)
         checkpoint = _Checkpoint(checkpoints / CHECKPOINT, _fingerprint(detector, training, plan, facts))
         progress = _optimise(work, checkpoint, interruption, began)
     # Nobody ends before everybody is done, and nobody writes any more when the checkpoints go.
@@ -207,7 +209,7 @@ def make_optimiser(model: torch.nn.Module, training: TrainingConfig) -> torch.op
 
 
 def to_targets(samples: list[Sample], device: torch.device) -> Targets:
-    """Turn samples into the targets `MaskRCNN.losses` takes; masks are padded to the largest of the batch."""
+    """Turn samples into the targets that `Network.losses` takes; masks are padded to the largest of the batch."""
     height, width = (max(sample.image.shape[axis] for sample in samples) for axis in (0, 1))
     targets = []
     for sample in samples:
@@ -223,7 +225,13 @@ def to_targets(samples: list[Sample], device: torch.device) -> Targets:
     return targets
 
 
-def _initialise(model: MaskRCNN, plan: Plan, detector: DetectorConfig, categories: list[dict[str, Any]]) -> str | None:
+def _initialise(
+    backend: Backend,
+    model: torch.nn.Module,
+    plan: Plan,
+    detector: DetectorConfig,
+    categories: list[dict[str, Any]],
+) -> str | None:
     # Returns a hash of what the weights came from; None means the seed alone.
     if plan.start is not None:
         description = model_files.read_description(plan.start)
@@ -238,14 +246,9 @@ def _initialise(model: MaskRCNN, plan: Plan, detector: DetectorConfig, categorie
             ) from None
         return str(description["weights_sha256"])
     if detector.weights is not None:
-        load_initial_weights(model, Path(detector.weights))
+        backend.load_initial_weights(model, Path(detector.weights))
         return sha256_file(detector.weights)
-    if detector.architecture != "tiny" and not detector.trainable_batch_norm:
-        logger.warning(
-            "detector.weights is null: a %s with frozen batch norms seldom learns from random weights; give pretrained "
-            "weights or set detector.trainable_batch_norm: true",
-            detector.architecture,
-        )
+    backend.warn_of_random_weights(model, detector)
     return None
 
 
@@ -275,7 +278,8 @@ def _fingerprint(detector: DetectorConfig, training: TrainingConfig, plan: Plan,
 class _Work:
     """What every step needs."""
 
-    model: MaskRCNN
+    backend: Backend
+    model: torch.nn.Module
     optimiser: torch.optim.Optimizer
     data: TrainingSet
     plan: Plan
@@ -333,7 +337,7 @@ def _step(work: _Work, losses_of: Losses, samples: list[Sample], rate: float, st
     for group in work.optimiser.param_groups:
         group["lr"] = rate
     sizes = [(sample.image.shape[0], sample.image.shape[1]) for sample in samples]
-    images = to_batch([sample.image for sample in samples], device)
+    images = work.backend.to_batch([sample.image for sample in samples], device)
     losses = losses_of(images, sizes, to_targets(samples, device))
     # All ranks look at the same numbers, so that all stop at the same step.
     values = work.ranks.mean(torch.stack([losses[name] for name in LOSSES]).detach()).tolist()
@@ -408,7 +412,7 @@ def _describe(work: _Work, progress: Progress, facts: dict[str, Any], device: to
     return {
         "schema_version": model_files.SCHEMA_VERSION,
         "backend": detector.backend,
-        "architecture": detector.architecture,
+        "architecture": detector.configuration or detector.architecture,
         "embedding_dim": detector.embedding_dim,
         "detector": detector.model_dump(mode="json"),
         "categories": data.categories,

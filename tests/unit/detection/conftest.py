@@ -1,16 +1,19 @@
 """Tiny images with coloured squares, and a detector that learns on them in seconds."""
 
+import importlib.util
 import os
 
 # Before torch starts its threads: the tests must not take every core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from segloop.config import DetectorConfig, TrainingConfig
@@ -19,6 +22,46 @@ from segloop.detection.training import train_detector
 from segloop.files import write_json
 
 SIDE = 64
+STAGES = ["res2", "res3", "res4", "res5"]
+SMALL = {
+    "VERSION": 2,
+    "MODEL": {
+        "META_ARCHITECTURE": "GeneralizedRCNN",
+        "MASK_ON": True,
+        "BACKBONE": {"NAME": "build_resnet_fpn_backbone"},
+        "RESNETS": {
+            "OUT_FEATURES": STAGES,
+            "NORM": "GN",
+            "STEM_OUT_CHANNELS": 32,
+            "RES2_OUT_CHANNELS": 32,
+            "WIDTH_PER_GROUP": 32,
+            "STRIDE_IN_1X1": False,
+        },
+        "FPN": {"IN_FEATURES": STAGES, "OUT_CHANNELS": 32, "NORM": "GN"},
+        "ANCHOR_GENERATOR": {"SIZES": [[8, 12], [16, 24], [32, 48], [64, 96], [128, 192]]},
+        "RPN": {
+            "IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
+            "PRE_NMS_TOPK_TRAIN": 200,
+            "POST_NMS_TOPK_TRAIN": 100,
+            "PRE_NMS_TOPK_TEST": 200,
+            "POST_NMS_TOPK_TEST": 100,
+        },
+        "ROI_HEADS": {
+            "NAME": "StandardROIHeads",
+            "IN_FEATURES": ["p2", "p3", "p4"],
+            "BATCH_SIZE_PER_IMAGE": 64,
+        },
+        "ROI_BOX_HEAD": {"NAME": "FastRCNNConvFCHead", "NUM_FC": 2, "POOLER_RESOLUTION": 7},
+        "ROI_MASK_HEAD": {
+            "NAME": "MaskRCNNConvUpsampleHead",
+            "NUM_CONV": 1,
+            "CONV_DIM": 32,
+            "NORM": "GN",
+            "POOLER_RESOLUTION": 14,
+        },
+    },
+}
+"""A configuration of detectron2 that a CPU trains in seconds."""
 CATEGORIES = [{"id": 3, "name": "bright"}, {"id": 7, "name": "dark"}]
 
 
@@ -100,21 +143,52 @@ def training() -> TrainingConfig:
     )
 
 
+def skip_without_detectron2() -> None:
+    if importlib.util.find_spec("detectron2") is None:
+        pytest.skip(
+            "detectron2 is not installed; PyPI does not have it, so that SEGLOOP_REQUIRE_ALL does not ask for it"
+        )
+
+
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Return a model that has learned the squares, and the set it learned from."""
-    folder = tmp_path_factory.mktemp("trained")
+def small_detectron2() -> Callable[..., Path]:
+    """Return the function that writes a small configuration, with changes (dotted keys below MODEL); else skip."""
+    skip_without_detectron2()
+
+    def write(path: Path, changes: dict[str, Any] | None = None) -> Path:
+        settings: dict[str, Any] = yaml.safe_load(yaml.safe_dump(SMALL))
+        for key, value in (changes or {}).items():
+            *sections, name = key.split(".")
+            section = settings["MODEL"]
+            for one in sections:
+                section = section.setdefault(one, {})
+            section[name] = value
+        path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        return path
+
+    return write
+
+
+def squares_detector(backend: str, folder: Path, request: pytest.FixtureRequest) -> DetectorConfig:
+    """Return a small detector of a backend; where its library is missing, skip."""
+    common: dict[str, Any] = {"embedding_dim": 64, "min_size": SIDE, "max_size": SIDE, "detections_per_image": 20}
+    if backend == "torchvision":
+        return DetectorConfig(architecture="tiny", **common)
+    path = request.getfixturevalue("small_detectron2")(folder / "small.yaml")
+    return DetectorConfig(backend="detectron2", configuration=str(path), **common)
+
+
+def train_squares(folder: Path, detector: DetectorConfig, steps: int = 110) -> tuple[Path, Path]:
+    """Train a detector on the squares; return its model directory, and the set it learned from."""
     write_json(folder / "train.json", make_dataset(folder / "images"))
     train_detector(
         training_set=folder / "train.json",
         previous_model=None,
         output=folder / "model",
         checkpoints=folder / "checkpoints",
-        detector=DetectorConfig(
-            architecture="tiny", embedding_dim=64, min_size=SIDE, max_size=SIDE, detections_per_image=20
-        ),
+        detector=detector,
         training=TrainingConfig(
-            steps=110,
+            steps=steps,
             batch_size=2,
             optimiser="adamw",
             learning_rate=0.002,
@@ -130,3 +204,30 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         max_skipped=0.0,
     )
     return folder / "model", folder / "train.json"
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> tuple[Path, Path]:
+    """Return a model that has learned the squares, and the set it learned from."""
+    folder = tmp_path_factory.mktemp("trained")
+    return train_squares(folder, squares_detector("torchvision", folder, request))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A backend, a small detector of it, the model that has learned the squares, and the set it learned from."""
+
+    backend: str
+    detector: DetectorConfig
+    model: Path
+    training_set: Path
+
+
+@pytest.fixture(scope="session", params=["torchvision", "detectron2"])
+def case(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Case:
+    """Return what a contract is tested on, for every backend."""
+    folder = tmp_path_factory.mktemp(request.param)
+    detector = squares_detector(request.param, folder, request)
+    if request.param == "torchvision":
+        return Case(request.param, detector, *request.getfixturevalue("trained"))
+    return Case(request.param, detector, *train_squares(folder, detector, steps=160))

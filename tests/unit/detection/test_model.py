@@ -8,8 +8,9 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 from segloop.config import DetectorConfig
 from segloop.detection import model_files
 from segloop.detection.heads import MaskRCNN
+from segloop.detection.scaling import scaled_size
 from segloop.detection.segmenter import numerical_settings
-from segloop.detection.torchvision_backend import build_model, load_initial_weights, scaled_size, to_batch
+from segloop.detection.torchvision_backend import build_model, load_initial_weights, to_batch
 from segloop.errors import SegloopError
 
 
