@@ -16,13 +16,14 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 
-from segloop.config import DetectorConfig, PredictionConfig, TrainingConfig
+from segloop.config import DetectorConfig, PredictionConfig, TrainingClusterConfig, TrainingConfig
 from segloop.data import masks
 from segloop.data.images import open_image
 from segloop.detection import model_files
 from segloop.detection import training as training_module
 from segloop.detection.backends import Backend, backend_of
 from segloop.detection.evaluation import evaluate_detector
+from segloop.detection.launching import launch_training
 from segloop.detection.prediction import predict_shard
 from segloop.detection.segmenter import Detections, Segmenter, load_segmenter, numerical_settings
 from segloop.detection.training import LOSSES, train_detector
@@ -343,6 +344,30 @@ def test_the_same_seed_gives_the_same_weights_killed_or_not(
     assert sha256(resumed) == sha256(undisturbed)
     assert (resumed / "losses.csv").read_bytes() == (undisturbed / "losses.csv").read_bytes()
     assert sha256(train("other", seed=1)) != sha256(undisturbed)
+
+
+def test_two_processes_train_together(case: Case, training: TrainingConfig, tmp_path: Path) -> None:
+    launch_training(
+        settings=TrainingConfig(
+            launcher="submitit",
+            cluster=TrainingClusterConfig(kind="local", tasks_per_node=2, timeout_minutes=5, signal_delay=60),
+        ),
+        name="train_together",
+        folder=tmp_path / "logs",
+        output=tmp_path / "model",
+        checkpoints=tmp_path / "checkpoints" / "model",
+        training_set=case.training_set,
+        previous_model=None,
+        detector=case.detector,
+        training=training,
+        iteration=0,
+        seed=0,
+        device="cpu",
+        max_skipped=0.0,
+    )
+    description = read_json(tmp_path / "model" / "model.json")
+    assert (description["ranks"], description["steps"]) == (2, 4)
+    assert load_segmenter(tmp_path / "model", device="cpu", threads=1).embedding_dim == 64
 
 
 def test_the_description_of_a_model(case: Case) -> None:

@@ -162,13 +162,20 @@ def test_a_model_that_was_finished_meanwhile_is_only_moved(
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
-def test_a_request_names_what_is_learned_and_not_where(arguments: dict[str, Any], training_set: Path) -> None:
+def test_a_request_names_what_is_learned_and_not_where(
+    arguments: dict[str, Any], training_set: Path, tmp_path: Path
+) -> None:
     request = request_of(arguments)
     elsewhere = arguments["training"].model_copy(
         update={"checkpoint_steps": 7, "cluster": TrainingClusterConfig(nodes=2), "launcher": "submitit"}
     )
     assert request_of(arguments | {"training": elsewhere}) == request
     assert request_of(arguments | {"seed": 1}) != request
+    yaml = tmp_path / "small.yaml"
+    detectron2 = arguments | {"detector": DetectorConfig(backend="detectron2", configuration=str(yaml))}
+    before = request_of(detectron2)
+    yaml.write_text("VERSION: 2")
+    assert request_of(detectron2) != before
     training_set.write_text(training_set.read_text() + "\n")
     assert request_of(arguments) != request
 
