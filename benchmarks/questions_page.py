@@ -151,8 +151,8 @@ def _conditions(record: dict[str, Any]) -> list[str]:
     made, wanted = len(record["runs"]), planned(len(sources))
     if made < wanted:
         lines += [
-            f"The record holds {made:,} of the {wanted:,} runs that the command makes with all its seeds; each table says",
-            "how many it has.",
+            f"The record holds {made:,} of the {wanted:,} runs that the command makes with all its seeds; each",
+            "table says how many it has.",
             "",
         ]
     older = sum(run["code"] != record["code"] for run in record["runs"])
