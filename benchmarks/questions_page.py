@@ -258,7 +258,7 @@ def _speed(runs: Sequence[dict[str, Any]]) -> list[str]:
         "",
         "The longest that `certified` took between two batches of answers, and that per mask; the features of the",
         "world, made once, included. Other programs used the same cores during many of these runs;",
-        "[certificates.md](certificates.md) has the times of an idle machine.",
+        "[certificates.md](certificates.md) measures decisions by themselves.",
         "",
         "| masks | runs | seconds at most | microseconds a mask |",
         "|---|---|---|---|",
