@@ -105,6 +105,9 @@ class DetectorConfig(Section):
     """`r101_fpn` is the thesis's model, `r50_fpn` the usual smaller one, `tiny` a GroupNorm network for CPUs."""
     embedding_dim: Positive = 1024
     """Width of the last fully connected layer of the box head, which is the embedding."""
+    mask_iou_head: bool = False
+    """Also predict the IoU of each mask (Mask Scoring R-CNN). It is stored with every prediction, and the embedding
+    becomes twice as wide: the output of this head's last hidden layer follows the box head's."""
     weights: str | None = None
     """A local `.pt` or `.pth` file to start from; relative to the run directory. Null: random weights."""
     trainable_batch_norm: bool = False
@@ -210,6 +213,9 @@ class PredictionConfig(Section):
 
     store_score: Share = 0.3
     """Predictions above this score are stored."""
+    score: Literal["class", "class_times_iou"] = "class"
+    """The score of a prediction, everywhere: the probability of its class, or that times its predicted IoU (Mask
+    Scoring R-CNN), which needs `detector.mask_iou_head`."""
     batch_size: Positive = 2
     """Images a forward pass."""
     threads: Positive = 1
@@ -584,6 +590,15 @@ class Config(Section):
             raise ValueError(
                 "annotation.annotator: oracle answers from the pool's truth: set pool.truth.annotations, "
                 "or annotation.annotator: people"
+            )
+        if self.prediction.score == "class_times_iou" and not self.detector.mask_iou_head:
+            raise ValueError(
+                "prediction.score: class_times_iou needs a predicted IoU: set detector.mask_iou_head: true, or "
+                "score: class"
+            )
+        if self.prediction.score == "class_times_iou" and self.annotation.policy == "iccv21":
+            raise ValueError(
+                "annotation.policy: iccv21 multiplies scores by the predicted IoU itself: set prediction.score: class"
             )
         votes, oracle = self.annotation.audit.votes, self.annotation.oracle
         if self.annotation.annotator == "oracle" and oracle.annotators < votes:

@@ -20,10 +20,11 @@ from segloop.config import DetectorConfig
 from segloop.data.masks import Rle
 from segloop.detection import model_files
 from segloop.detection.heads import EmbeddingHeads, IgnoringProposals, MaskRCNN
+from segloop.detection.mask_iou import MaskIouHead
 from segloop.detection.pasting import paste_mask
 from segloop.detection.pooling import RegionPooler
 from segloop.detection.segmenter import Detections, ImageArray, numerical_settings
-from segloop.detection.tiny import build_tiny
+from segloop.detection.tiny import HIDDEN, MASK_IOU_WIDTH, PYRAMID, build_tiny
 from segloop.errors import SegloopError
 
 logger = logging.getLogger("segloop.detection")
@@ -32,7 +33,12 @@ logger = logging.getLogger("segloop.detection")
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 STRIDE = 32
 """Batches are padded to a multiple of the coarsest stride."""
-CLASS_DEPENDENT = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")
+MASK_IOU_HEAD = "roi_heads.mask_iou_head."
+CLASS_DEPENDENT = (
+    "roi_heads.box_predictor.",
+    "roi_heads.mask_predictor.mask_fcn_logits.",
+    f"{MASK_IOU_HEAD}iou.",
+)
 """Layers whose shape depends on the number of categories."""
 RESNETS = {"r50_fpn": "resnet50", "r101_fpn": "resnet101"}
 
@@ -49,8 +55,19 @@ def build_model(config: DetectorConfig, categories: int) -> MaskRCNN:
         model = build_tiny(categories + 1, config.embedding_dim, config.detections_per_image, config.nms)
     else:
         model = _build_resnet(config, categories + 1)
+    if config.mask_iou_head:
+        # Last, so that all else begins with the same random weights as without it.
+        model.roi_heads.mask_iou_head = _build_mask_iou_head(config, categories)
     # Convolutions on a CPU are faster with the channels innermost.
     return model.to(memory_format=torch.channels_last)
+
+
+def _build_mask_iou_head(config: DetectorConfig, categories: int) -> MaskIouHead:
+    if config.architecture == "tiny":
+        channels, width, hidden = PYRAMID, MASK_IOU_WIDTH, HIDDEN
+    else:
+        channels, width, hidden = 256, 256, 1024
+    return MaskIouHead(channels, categories, width=width, hidden=hidden, embedding_dim=config.embedding_dim)
 
 
 def _build_resnet(config: DetectorConfig, num_classes: int) -> MaskRCNN:
@@ -97,7 +114,8 @@ def _build_resnet(config: DetectorConfig, num_classes: int) -> MaskRCNN:
 def load_initial_weights(model: MaskRCNN, path: Path) -> None:
     """Start from a local file: a whole Mask R-CNN in torchvision's layout, or a plain ResNet of ImageNet.
 
-    Layers for another number of categories are left random, with a line in the log.
+    Layers for another number of categories are left random, with a line in the log; so is a mask IoU head that the
+    file does not hold.
 
     Raises
     ------
@@ -107,6 +125,9 @@ def load_initial_weights(model: MaskRCNN, path: Path) -> None:
     state = model_files.load_state(path)
     if "layer1.0.conv1.weight" in state:
         state = {f"backbone.body.{name}": value for name, value in state.items() if not name.startswith("fc.")}
+    without_head = not any(name.startswith(MASK_IOU_HEAD) for name in state)
+    if without_head and model.roi_heads.mask_iou_head is not None:
+        logger.info("%s holds no mask IoU head; it is left random", path)
     state = _without_foreign_classes(state, model.state_dict(), path)
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
@@ -118,13 +139,15 @@ def load_initial_weights(model: MaskRCNN, path: Path) -> None:
         for name in missing
         if not name.startswith(CLASS_DEPENDENT)
         and not name.endswith("num_batches_tracked")
+        and not (without_head and name.startswith(MASK_IOU_HEAD))
         and not (backbone_only and not name.startswith("backbone.body."))
     ]
     unexpected = [name for name in unexpected if not name.endswith("num_batches_tracked")]
     if not state or missing or unexpected:
         raise SegloopError(
             f"{path} belongs to another architecture: {len(missing)} parameters are missing {missing[:3]} and "
-            f"{len(unexpected)} are unknown {unexpected[:3]}. Check detector.architecture and detector.weights."
+            f"{len(unexpected)} are unknown {unexpected[:3]}. Check detector.architecture, detector.mask_iou_head and "
+            "detector.weights."
         )
 
 
@@ -210,7 +233,9 @@ class TorchvisionSegmenter:
         self._device = device
         self._threads = threads
         self.categories: list[dict[str, Any]] = description["categories"]
-        self.embedding_dim: int = config.embedding_dim
+        self.embedding_parts = model_files.embedding_parts(config)
+        self.embedding_dim = sum(self.embedding_parts.values())
+        self.predicts_iou: bool = config.mask_iou_head
         self.weights_sha256: str = description["weights_sha256"]
         self._category = np.array([category["id"] for category in self.categories], dtype=np.int32)
 
@@ -243,6 +268,7 @@ class TorchvisionSegmenter:
             box=box[kept],
             masks=masks,
             embedding=arrays["embedding"][kept],
+            predicted_iou=arrays["predicted_iou"][kept] if self.predicts_iou else None,
         )
 
 
