@@ -1,0 +1,269 @@
+"""The mask IoU head: does the predicted IoU rank masks better than the class score, and what does its embedding add?
+
+Trains the detector of config/demo.yaml and, where there is a folder of nuclei, of config/nuclei.yaml with
+`mask_iou_head: true` on their seed sets for several seeds, predicts their validation sets and compares with the truth.
+Finished trainings and predictions in the run folder are used again. Writes docs/benchmarks/mask_iou.{md,json}.
+
+Usage: python benchmarks/mask_iou.py [--nuclei DIR] [--run runs/mask_iou] [--seeds 3] [--steps demo=500 nuclei=300]
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import spearmanr
+
+from common import REPOSITORY, heading, publish
+from segloop.annotation.oracle import mask_iou
+from segloop.clustering.distances import norms, unit_rows
+from segloop.clustering.neighbours import nearest
+from segloop.clustering.separability import NEIGHBOURS, auc
+from segloop.config import Config, LabelledSetConfig, load, read_values
+from segloop.data import masks
+from segloop.data.demo import generate
+from segloop.data.seed import import_labelled_set
+from segloop.data.skipped import SkipReport
+from segloop.detection.prediction import predict_images
+from segloop.detection.segmenter import load_segmenter
+from segloop.detection.training import train_detector
+from segloop.files import atomic_file, read_json
+
+Array = npt.NDArray[Any]
+
+INDEX_SCORE = 0.5
+"""The masks that people would be asked about lie above it (`index.score`)."""
+NAMES = {"score": "class score", "predicted_iou": "predicted IoU", "product": "their product"}
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """All predictions of a validation set above `prediction.store_score`; arrays of one length."""
+
+    score: Array
+    predicted_iou: Array
+    true_iou: Array
+    """With the truth of the image and category that fits best, 0 without one."""
+    box_head: Array
+    mask_iou_head: Array
+    """Embeddings, one row a prediction."""
+
+
+def main() -> None:
+    """Train, predict, compare, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nuclei", type=Path, help="folder with splitA.json, val.json, images/")
+    parser.add_argument("--sets", nargs="*", help="only these: demo, nuclei")
+    parser.add_argument("--run", type=Path, default=REPOSITORY / "runs" / "mask_iou")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", nargs="*", default=[], help="fewer steps than configured, as in nuclei=300")
+    parser.add_argument("--batch", nargs="*", default=[], help="fewer images a step than configured, as in nuclei=4")
+    options = parser.parse_args()
+    changes = {key: dict(one.split("=") for one in getattr(options, key)) for key in ("steps", "batch")}
+    sets = []
+    for name in options.sets or (("demo", "nuclei") if options.nuclei else ("demo",)):
+        config = configuration(name, options.nuclei, changes["steps"].get(name), changes["batch"].get(name))
+        sets.append(one_set(name, config, options.run / name, options.seeds))
+    publish("mask_iou", page(sets), {"sets": sets})
+
+
+def configuration(name: str, data: Path | None, steps: str | None, batch: str | None) -> Config:
+    """Return a configuration of the repository with the mask IoU head."""
+    values = read_values(REPOSITORY / "config" / f"{name}.yaml")
+    values["detector"]["mask_iou_head"] = True
+    values["training"] |= {"threads": 1} | ({"steps": int(steps)} if steps else {})
+    values["training"] |= {"batch_size": int(batch)} if batch else {}
+    if name == "nuclei":
+        values["data_root"] = str(data)
+    return load(values)
+
+
+def one_set(name: str, config: Config, folder: Path, seeds: int) -> dict[str, Any]:
+    """Train and judge on one data set."""
+    training_set, validation_set = import_sets(config, folder)
+    runs = []
+    for seed in range(seeds):
+        model = folder / f"model_{config.training.steps}_{config.training.batch_size}_{seed}"
+        if not model.exists():
+            train_detector(
+                training_set=training_set,
+                previous_model=None,
+                output=model,
+                checkpoints=model.with_name(f"{model.name}.checkpoints"),
+                detector=config.detector,
+                training=config.training,
+                iteration=0,
+                seed=seed,
+                device="cpu",
+                max_skipped=0.0,
+            )
+        kept = model.with_name(f"{model.name}.npz")
+        if not kept.exists():
+            with atomic_file(kept) as temporary, temporary.open("wb") as file:
+                np.savez(file, **predict(model, validation_set, config, folder))
+        with np.load(kept) as arrays:
+            found = Predictions(**arrays)
+        runs.append(judge(found, config.annotation.t_iou))
+        print(name, seed, runs[-1], flush=True)
+    return {
+        "name": name,
+        "steps": config.training.steps,
+        "batch_size": config.training.batch_size,
+        "configured": "{steps} of {batch_size}".format(
+            **read_values(REPOSITORY / "config" / f"{name}.yaml")["training"]
+        ),
+        "store_score": config.prediction.store_score,
+        "t_iou": config.annotation.t_iou,
+        "embedding_dim": config.detector.embedding_dim,
+        "images": [len(read_json(path)["images"]) for path in (training_set, validation_set)],
+        "runs": runs,
+    }
+
+
+def import_sets(config: Config, folder: Path) -> tuple[Path, Path]:
+    """Return the canonical seed and validation sets, made where they are missing."""
+    paths = folder / "train.json", folder / "val.json"
+    root = Path(config.data_root)
+    if config.data_root == "data/demo":
+        root = folder / "data"
+        if not root.exists():
+            generate(root, seed=config.seed, **config.demo_data.model_dump())
+    assert config.validation_set is not None
+    for path, labelled in zip(paths, (config.seed_set, config.validation_set), strict=True):
+        if not path.exists():
+            import_set(labelled, root, path)
+    return paths
+
+
+def import_set(labelled: LabelledSetConfig, root: Path, path: Path) -> None:
+    """Read one labelled set into a canonical COCO file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    import_labelled_set(
+        config=labelled, data_root=root, output=path, skipped=path.with_suffix(".skipped.json"), max_skipped=0.0
+    )
+
+
+def predict(model: Path, validation_set: Path, config: Config, folder: Path) -> dict[str, Array]:
+    """Predict a validation set and look each mask up in the truth."""
+    segmenter = load_segmenter(model, device="cpu", threads=1)
+    truth = read_json(validation_set)
+    known: dict[tuple[int, int], list[masks.Rle]] = {}
+    for one in truth["annotations"]:
+        known.setdefault((one["image_id"], one["category_id"]), []).append(masks.from_json(one["segmentation"]))
+    images = [(one["id"], one["file_name"]) for one in truth["images"]]
+    report = SkipReport(folder / "skipped.json", 0.0)
+    columns: dict[str, list[Array]] = {"score": [], "predicted_iou": [], "true_iou": [], "embedding": []}
+    for image, _, found in predict_images(segmenter, images, config.prediction, config.prediction.store_score, report):
+        true_iou = np.zeros(len(found), np.float32)
+        for category in np.unique(found.category).tolist():
+            rows = np.flatnonzero(found.category == category)
+            if (image, category) in known:
+                iou = mask_iou([found.masks[row] for row in rows], known[image, category], str(image))
+                true_iou[rows] = iou.max(axis=1)
+        assert found.predicted_iou is not None
+        for column, values in zip(columns, (found.score, found.predicted_iou, true_iou, found.embedding), strict=True):
+            columns[column].append(values)
+    joined = {name: np.concatenate(values) for name, values in columns.items()}
+    box = segmenter.embedding_parts["box_head"]
+    embedding = joined.pop("embedding")
+    return {**joined, "box_head": embedding[:, :box], "mask_iou_head": embedding[:, box:]}
+
+
+def judge(found: Predictions, t_iou: float) -> dict[str, Any]:
+    """Return rank correlations with the true IoU, and how well neighbours tell good masks from bad ones."""
+    numbers = {"score": found.score, "predicted_iou": found.predicted_iou, "product": found.score * found.predicted_iou}
+    good = found.true_iou > t_iou
+    certain = found.score > INDEX_SCORE
+    record: dict[str, Any] = {
+        "predictions": len(good),
+        "predictions_in_index": int(certain.sum()),
+        "good_share": float(good.mean()),
+        "mean_true_iou": float(found.true_iou.mean()),
+        "mean_predicted_iou": float(found.predicted_iou.mean()),
+        "mean_absolute_error": float(np.abs(found.predicted_iou - found.true_iou).mean()),
+    }
+    for key, rows in (("spearman", np.ones(len(good), np.bool_)), ("spearman_in_index", certain)):
+        record[key] = {
+            name: float(spearmanr(values[rows], found.true_iou[rows]).statistic) for name, values in numbers.items()
+        }
+    record["auc"] = {name: auc(values, good) for name, values in numbers.items()}
+    joined = np.concatenate((found.box_head, found.mask_iou_head), axis=1)
+    embeddings = {"box head": found.box_head, "mask IoU head": found.mask_iou_head, "joined": joined}
+    record["auc_neighbours"] = {name: neighbours_auc(values, good) for name, values in embeddings.items()}
+    return record
+
+
+def neighbours_auc(embedding: Array, good: Array) -> float | None:
+    """Return the AUC of the share of good masks among the 30 nearest others, by cosine."""
+    unit = unit_rows(embedding.astype(np.float32), norms(embedding.astype(np.float32)))
+    own = np.arange(len(unit))
+    shares = []
+    for some in np.array_split(own, -(-len(own) // 1024)):
+        found, _ = nearest(unit[some], iter([(0, unit)]), min(NEIGHBOURS, len(unit) - 1), some)
+        shares.append(good[found].mean(axis=1))
+    return auc(np.concatenate(shares), good)
+
+
+def page(sets: list[dict[str, Any]]) -> list[str]:
+    """Return docs/benchmarks/mask_iou.md."""
+    lines = heading("The mask IoU head", "make bench-mask-iou", "torch", "torchvision", "scipy")
+    lines += [
+        "The head of Mask Scoring R-CNN (Huang et al., CVPR 2019) beside the class score, on validation images.",
+        "The true IoU of a prediction is that with the best truth of its image and category, 0 without one.",
+        "",
+    ]
+    for one in sets:
+        lines += set_lines(one)
+    return lines
+
+
+def set_lines(one: dict[str, Any]) -> list[str]:
+    """Return the part of the page about one data set."""
+    runs = one["runs"]
+    trained = f"{one['images'][0]} images, {one['steps']} steps of {one['batch_size']}"
+    masses = f"{mean([run['predictions'] for run in runs]):,.0f} predictions"
+    errors = [run["mean_absolute_error"] for run in runs]
+    lines = [
+        f"## {one['name']}",
+        "",
+        f"`config/{one['name']}.yaml` with the head, trained on {trained} (the configuration says "
+        f"{one['configured']}); {len(runs)} seeds of the training, mean and range. "
+        f"{masses} above {one['store_score']} on {one['images'][1]} images, "
+        f"{mean([run['predictions_in_index'] for run in runs]):,.0f} above {INDEX_SCORE}; "
+        f"{100 * mean([run['good_share'] for run in runs]):.0f} % of all have an IoU above {one['t_iou']}. "
+        f"Mean true IoU {spread([run['mean_true_iou'] for run in runs])}, "
+        f"mean predicted IoU {spread([run['mean_predicted_iou'] for run in runs])}, "
+        f"mean absolute error {spread(errors)}.",
+        "",
+        f"| what ranks | Spearman with the true IoU | the same, scores above {INDEX_SCORE} | AUC of good against bad |",
+        "|---|---|---|---|",
+    ]
+    for key, name in NAMES.items():
+        cells = [spread([run[column][key] for run in runs]) for column in ("spearman", "spearman_in_index", "auc")]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"| embedding | width | AUC of the share of good masks among {NEIGHBOURS} neighbours |",
+        "|---|---|---|",
+    ]
+    for name in runs[0]["auc_neighbours"]:
+        width = one["embedding_dim"] * (2 if name == "joined" else 1)
+        lines.append(f"| {name} | {width} | {spread([run['auc_neighbours'][name] for run in runs])} |")
+    return [*lines, ""]
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean."""
+    return float(np.mean(values))
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return mean and range in words."""
+    return f"{mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+if __name__ == "__main__":
+    main()
