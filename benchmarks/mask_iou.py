@@ -4,7 +4,7 @@ Trains the detector of config/demo.yaml and, where there is a folder of nuclei, 
 `mask_iou_head: true` on their seed sets for several seeds, predicts their validation sets and compares with the truth.
 Finished trainings and predictions in the run folder are used again. Writes docs/benchmarks/mask_iou.{md,json}.
 
-Usage: python benchmarks/mask_iou.py [--nuclei DIR] [--run runs/mask_iou] [--seeds 3] [--steps demo=500 nuclei=300]
+Usage: python benchmarks/mask_iou.py [--nuclei DIR] [--run runs/mask_iou] [--seeds 0 1 2] [--steps nuclei=300]
 """
 
 import argparse
@@ -58,15 +58,16 @@ def main() -> None:
     parser.add_argument("--nuclei", type=Path, help="folder with splitA.json, val.json, images/")
     parser.add_argument("--sets", nargs="*", help="only these: demo, nuclei")
     parser.add_argument("--run", type=Path, default=REPOSITORY / "runs" / "mask_iou")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--steps", nargs="*", default=[], help="fewer steps than configured, as in nuclei=300")
     parser.add_argument("--batch", nargs="*", default=[], help="fewer images a step than configured, as in nuclei=4")
+    parser.add_argument("--images", nargs="*", default=[], help="only so many validation images, as in nuclei=60")
     options = parser.parse_args()
-    changes = {key: dict(one.split("=") for one in getattr(options, key)) for key in ("steps", "batch")}
+    changes = {key: dict(one.split("=") for one in getattr(options, key)) for key in ("steps", "batch", "images")}
     sets = []
     for name in options.sets or (("demo", "nuclei") if options.nuclei else ("demo",)):
         config = configuration(name, options.nuclei, changes["steps"].get(name), changes["batch"].get(name))
-        sets.append(one_set(name, config, options.run / name, options.seeds))
+        sets.append(one_set(name, config, options.run / name, options.seeds, changes["images"].get(name)))
     publish("mask_iou", page(sets), {"sets": sets})
 
 
@@ -81,11 +82,12 @@ def configuration(name: str, data: Path | None, steps: str | None, batch: str | 
     return load(values)
 
 
-def one_set(name: str, config: Config, folder: Path, seeds: int) -> dict[str, Any]:
+def one_set(name: str, config: Config, folder: Path, seeds: list[int], images: str | None) -> dict[str, Any]:
     """Train and judge on one data set."""
     training_set, validation_set = import_sets(config, folder)
+    truth = first_images(read_json(validation_set), images)
     runs = []
-    for seed in range(seeds):
+    for seed in seeds:
         model = folder / f"model_{config.training.steps}_{config.training.batch_size}_{seed}"
         if not model.exists():
             train_detector(
@@ -100,10 +102,10 @@ def one_set(name: str, config: Config, folder: Path, seeds: int) -> dict[str, An
                 device="cpu",
                 max_skipped=0.0,
             )
-        kept = model.with_name(f"{model.name}.npz")
+        kept = model.with_name(f"{model.name}_{len(truth['images'])}.npz")
         if not kept.exists():
             with atomic_file(kept) as temporary, temporary.open("wb") as file:
-                np.savez(file, **predict(model, validation_set, config, folder))
+                np.savez(file, **predict(model, truth, config, folder))
         with np.load(kept) as arrays:
             found = Predictions(**arrays)
         runs.append(judge(found, config.annotation.t_iou))
@@ -118,7 +120,8 @@ def one_set(name: str, config: Config, folder: Path, seeds: int) -> dict[str, An
         "store_score": config.prediction.store_score,
         "t_iou": config.annotation.t_iou,
         "embedding_dim": config.detector.embedding_dim,
-        "images": [len(read_json(path)["images"]) for path in (training_set, validation_set)],
+        "images": [len(one["images"]) for one in (read_json(training_set), truth)],
+        "seeds": seeds,
         "runs": runs,
     }
 
@@ -146,10 +149,16 @@ def import_set(labelled: LabelledSetConfig, root: Path, path: Path) -> None:
     )
 
 
-def predict(model: Path, validation_set: Path, config: Config, folder: Path) -> dict[str, Array]:
+def first_images(truth: dict[str, Any], images: str | None) -> dict[str, Any]:
+    """Return a canonical COCO with its first images alone."""
+    kept = truth["images"][: int(images) if images else None]
+    ids = {one["id"] for one in kept}
+    return {**truth, "images": kept, "annotations": [one for one in truth["annotations"] if one["image_id"] in ids]}
+
+
+def predict(model: Path, truth: dict[str, Any], config: Config, folder: Path) -> dict[str, Array]:
     """Predict a validation set and look each mask up in the truth."""
     segmenter = load_segmenter(model, device="cpu", threads=1)
-    truth = read_json(validation_set)
     known: dict[tuple[int, int], list[masks.Rle]] = {}
     for one in truth["annotations"]:
         known.setdefault((one["image_id"], one["category_id"]), []).append(masks.from_json(one["segmentation"]))

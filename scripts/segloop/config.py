@@ -596,9 +596,9 @@ class Config(Section):
                 "prediction.score: class_times_iou needs a predicted IoU: set detector.mask_iou_head: true, or "
                 "score: class"
             )
-        if self.prediction.score == "class_times_iou" and self.annotation.policy == "iccv21":
+        if self.prediction.score == "class_times_iou" and "iccv21" in (self.annotation.policy, *self.simulate.policies):
             raise ValueError(
-                "annotation.policy: iccv21 multiplies scores by the predicted IoU itself: set prediction.score: class"
+                "the policy iccv21 multiplies scores by the predicted IoU itself: set prediction.score: class"
             )
         votes, oracle = self.annotation.audit.votes, self.annotation.oracle
         if self.annotation.annotator == "oracle" and oracle.annotators < votes:

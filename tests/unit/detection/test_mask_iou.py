@@ -381,7 +381,7 @@ def untrained(folder: Path, config: DetectorConfig) -> Path:
     model = build_model(config, 2)
     model.roi_heads.box_predictor.cls_score.weight.data *= 30
     if config.mask_iou_head:
-        model.roi_heads.mask_iou_head.iou.weight.data *= 20
+        model.roi_heads.mask_iou_head.iou.weight.data *= 2
         model.roi_heads.mask_iou_head.iou.bias.data += 0.5
     torch.save(model.state_dict(), folder / model_files.WEIGHTS)
     description = {
