@@ -4,7 +4,7 @@ Trains the detector of config/demo.yaml and, where there is a folder of nuclei, 
 `mask_iou_head: true` on their seed sets for several seeds, predicts their validation sets and compares with the truth.
 Finished trainings and predictions in the run folder are used again. Writes docs/benchmarks/mask_iou.{md,json}.
 
-Usage: python benchmarks/mask_iou.py [--nuclei DIR] [--run runs/mask_iou] [--seeds 0 1 2] [--steps nuclei=300]
+Usage: python benchmarks/mask_iou.py [--nuclei DIR] [--run runs/mask_iou] [--seeds demo=0] [--steps nuclei=300]
 """
 
 import argparse
@@ -60,17 +60,27 @@ def main() -> None:
     parser.add_argument("--nuclei", type=Path, help="folder with splitA.json, val.json, images/")
     parser.add_argument("--sets", nargs="*", help="only these: demo, nuclei")
     parser.add_argument("--run", type=Path, default=REPOSITORY / "runs" / "mask_iou")
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--seeds", nargs="*", default=[], help="other seeds than 0,1,2, as in demo=0")
     parser.add_argument("--steps", nargs="*", default=[], help="fewer steps than configured, as in nuclei=300")
     parser.add_argument("--batch", nargs="*", default=[], help="fewer images a step than configured, as in nuclei=4")
     parser.add_argument("--images", nargs="*", default=[], help="only so many validation images, as in nuclei=60")
     options = parser.parse_args()
-    changes = {key: dict(one.split("=") for one in getattr(options, key)) for key in ("steps", "batch", "images")}
+    changes = {
+        key: dict(one.split("=") for one in getattr(options, key)) for key in ("steps", "batch", "images", "seeds")
+    }
     sets = []
     for name in options.sets or (("demo", "nuclei") if options.nuclei else ("demo",)):
         config = configuration(name, options.nuclei, changes["steps"].get(name), changes["batch"].get(name))
-        sets.append(one_set(name, config, options.run / name, options.seeds, changes["images"].get(name)))
-    publish("mask_iou", page(sets), {"sets": sets})
+        seeds = [int(seed) for seed in changes["seeds"].get(name, "0,1,2").split(",")]
+        sets.append(one_set(name, config, options.run / name, seeds, changes["images"].get(name)))
+    publish("mask_iou", page(sets, short_options(options)), {"sets": sets})
+
+
+def short_options(options: argparse.Namespace) -> str:
+    """Return what was made smaller, as it is given to make."""
+    given = [f"--{key} {' '.join(getattr(options, key))}" for key in ("steps", "batch", "images", "seeds")]
+    words = " ".join(one for one in given if not one.endswith(" "))
+    return f" BENCH_ARGS='{words}'" if words else ""
 
 
 def configuration(name: str, data: Path | None, steps: str | None, batch: str | None) -> Config:
@@ -235,9 +245,9 @@ def neighbours_auc(embedding: Array, good: Array) -> float | None:
     return auc(np.concatenate(shares), good)
 
 
-def page(sets: list[dict[str, Any]]) -> list[str]:
+def page(sets: list[dict[str, Any]], smaller: str) -> list[str]:
     """Return docs/benchmarks/mask_iou.md."""
-    lines = heading("The mask IoU head", "make bench-mask-iou", "torch", "torchvision", "scipy")
+    lines = heading("The mask IoU head", f"make bench-mask-iou NUCLEI=DIR{smaller}", "torch", "torchvision", "scipy")
     lines += [
         "The head of Mask Scoring R-CNN (Huang et al., CVPR 2019) beside the class score, on validation images.",
         "The true IoU of a prediction is that with the best truth of its image and category, 0 without one;",
@@ -275,6 +285,9 @@ def set_lines(one: dict[str, Any]) -> list[str]:
     for key, name in NAMES.items():
         cells = [spread([run[column][key] for run in runs]) for column in columns]
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    for column, words in (("spearman", "the true IoU"), ("spearman_any", "that of any category")):
+        gain = [run[column]["predicted_iou"] - run[column]["score"] for run in runs]
+        lines += ["", f"Spearman of predicted IoU minus that of the class score, with {words}: {spread(gain)}."]
     lines += [
         "",
         f"| embedding | width | AUC of the share of good masks among {NEIGHBOURS} neighbours |",
