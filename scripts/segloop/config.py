@@ -110,6 +110,9 @@ class DetectorConfig(Section):
     run directory."""
     embedding_dim: Positive = 1024
     """Width of the last fully connected layer of the box head, which is the embedding."""
+    mask_iou_head: bool = False
+    """Also predict the IoU of each mask (Mask Scoring R-CNN). It is stored with every prediction, and the embedding
+    becomes twice as wide: the output of this head's last hidden layer follows the box head's."""
     weights: str | None = None
     """A local `.pt` or `.pth` file (detectron2: also `.pkl`) to start from; relative to the run directory. Null: random
     weights."""
@@ -234,6 +237,9 @@ class PredictionConfig(Section):
 
     store_score: Share = 0.3
     """Predictions above this score are stored."""
+    score: Literal["class", "class_times_iou"] = "class"
+    """The score of a prediction, everywhere: the probability of its class, or that times its predicted IoU (Mask
+    Scoring R-CNN), which needs `detector.mask_iou_head`."""
     batch_size: Positive = 2
     """Images a forward pass."""
     threads: Positive = 1
@@ -608,6 +614,15 @@ class Config(Section):
             raise ValueError(
                 "annotation.annotator: oracle answers from the pool's truth: set pool.truth.annotations, "
                 "or annotation.annotator: people"
+            )
+        if self.prediction.score == "class_times_iou" and not self.detector.mask_iou_head:
+            raise ValueError(
+                "prediction.score: class_times_iou needs a predicted IoU: set detector.mask_iou_head: true, or "
+                "score: class"
+            )
+        if self.prediction.score == "class_times_iou" and "iccv21" in (self.annotation.policy, *self.simulate.policies):
+            raise ValueError(
+                "the policy iccv21 multiplies scores by the predicted IoU itself: set prediction.score: class"
             )
         votes, oracle = self.annotation.audit.votes, self.annotation.oracle
         if self.annotation.annotator == "oracle" and oracle.annotators < votes:

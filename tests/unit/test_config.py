@@ -33,6 +33,15 @@ def test_every_configuration_file_is_valid(repository: Path, name: str) -> None:
         ({"seed": "one"}, ["seed:", "(it is 'one')"]),
         ({"training": {"scale_jitter": [2, 1]}}, ["training.scale_jitter", "lower end comes first"]),
         ({"prediction": {"store_score": 0.9}}, ["prediction.store_score", "lower store_score"]),
+        ({"prediction": {"score": "class_times_iou"}}, ["prediction.score", "detector.mask_iou_head: true"]),
+        (
+            {
+                "prediction": {"score": "class_times_iou"},
+                "detector": {"mask_iou_head": True},
+                "annotation": {"policy": "iccv21"},
+            },
+            ["iccv21 multiplies", "prediction.score: class"],
+        ),
         ({"annotation": {"annotator": "oracle"}}, ["annotation.annotator: oracle", "pool.truth.annotations"]),
         ({"clustering": {"scope": "global"}}, ["annotation.start: category", "cut:S or top:K"]),
         ({"loop": {"upper_bound": True}}, ["loop.upper_bound", "pool.truth"]),

@@ -73,7 +73,7 @@ def measure_agreement(
     unknown = groups.keys() - files.keys()
     if unknown:
         raise SegloopError(f"{predictions} has an image {min(unknown)}, {images} has not. Run predict_shard again.")
-    segmenter = load_segmenter(model, device=device, threads=prediction.threads)
+    segmenter = load_segmenter(model, device=device, threads=prediction.threads, score=prediction.score)
     score, category, rles = stored.score[rows], stored.category[rows], stored.rles(rows)
     result = np.zeros(len(rows), np.float32)
     records = [(image, files[image], rles[own[0]]["size"]) for image, own in groups.items()]

@@ -25,7 +25,7 @@ class Network(Protocol):
     """What both libraries' networks can do; they are modules of torch besides."""
 
     def losses(self, images: Tensor, sizes: list[tuple[int, int]], targets: Targets) -> dict[str, Tensor]:
-        """Return the five losses of a batch (`segloop.detection.training.LOSSES`); their sum is to be minimised.
+        """Return the losses of a batch (`segloop.detection.training.loss_names`); their sum is to be minimised.
 
         Parameters
         ----------
@@ -45,7 +45,8 @@ class Network(Protocol):
         -------
         For each image `box` float[n, 4] in pixels of the network's input, `label` int64[n] from 1, `score` float[n]
         descending and above `score`, `embedding` float[n, D], the last fully connected output of the box head for the
-        proposal that became the detection, and `mask` float[n, M, M], probabilities inside the box.
+        proposal that became the detection, and `mask` float[n, M, M], probabilities inside the box. With a mask IoU
+        head also `predicted_iou` float[n] in 0..1, and the embedding has that head's joined to it.
         """
 
 

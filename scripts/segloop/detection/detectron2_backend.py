@@ -20,6 +20,7 @@ from segloop.detection import model_files
 from segloop.detection.backends import Targets
 from segloop.detection.ignored import inside_ignored
 from segloop.detection.initial_weights import load_weights
+from segloop.detection.mask_iou import FEATURE_SIDE, LOSS, MaskIouHead, mask_iou_loss, mask_iou_targets
 from segloop.detection.segmenter import ImageArray
 from segloop.detection.selection import keep_best
 from segloop.errors import SegloopError
@@ -32,7 +33,7 @@ with warnings.catch_warnings():
     from detectron2.config import CfgNode, get_cfg
     from detectron2.modeling import GeneralizedRCNN
     from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
-    from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads
+    from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, select_foreground_proposals
     from detectron2.structures import BitMasks, Boxes, ImageList, Instances
     from detectron2.utils.events import EventStorage
 
@@ -48,7 +49,8 @@ NAMES = {
 }
 """The configurations of the model zoo that the architectures stand for."""
 HEADS = ("StandardROIHeads", "CascadeROIHeads", "Res5ROIHeads")
-CLASS_DEPENDENT = ("roi_heads.box_predictor.", "roi_heads.mask_head.predictor.")
+MASK_IOU_HEAD = "mask_iou_head."
+CLASS_DEPENDENT = ("roi_heads.box_predictor.", "roi_heads.mask_head.predictor.", f"{MASK_IOU_HEAD}iou.")
 """Layers whose shape depends on the number of categories."""
 BACKBONE = ("backbone.bottom_up.", "backbone.stem.", "backbone.res", "roi_heads.res5.")
 """What a classifier trained on ImageNet provides, with a feature pyramid and without."""
@@ -114,6 +116,7 @@ class EmbeddingRCNN(GeneralizedRCNN):  # type: ignore[misc]
     """The whole configuration, as it goes into model.json."""
     nms: float
     detections_per_image: int
+    mask_iou_head: MaskIouHead | None
 
     def losses(self, images: Tensor, sizes: list[tuple[int, int]], targets: Targets) -> dict[str, Tensor]:
         """Return the losses of a batch; see `segloop.detection.backends.Network`."""
@@ -125,11 +128,37 @@ class EmbeddingRCNN(GeneralizedRCNN):  # type: ignore[misc]
                 features = self.backbone(pictures.tensor)
                 proposals, losses = self.proposal_generator(pictures, features, truth)
                 kept = [self._without_ignored(one, known) for one, known in zip(proposals, truth, strict=True)]
-                _, losses_of_heads = self.roi_heads(pictures, features, kept, truth)
+                drawn, losses_of_heads = self.roi_heads(pictures, features, kept, truth)
         except FloatingPointError:
             # What detectron2 raises for proposals that are not finite; the training says more, and on all ranks.
-            return dict.fromkeys(LOSSES.values(), torch.tensor(torch.nan, device=images.device))
-        return _summed({**losses, **losses_of_heads})
+            return dict.fromkeys([*LOSSES.values(), LOSS], torch.tensor(torch.nan, device=images.device))
+        summed = _summed({**losses, **losses_of_heads})
+        return summed if self.mask_iou_head is None else summed | {LOSS: self._mask_iou_loss(features, drawn)}
+
+    def _mask_iou_loss(self, features: dict[str, Tensor], drawn: list[Any]) -> Tensor:
+        assert self.mask_iou_head is not None
+        positives, _ = select_foreground_proposals(drawn, self.roi_heads.num_classes)
+        boxes = [one.proposal_boxes for one in positives]
+        pooled = self._mask_features(features, boxes)
+        classes = torch.cat([one.gt_classes for one in positives])
+        with torch.no_grad():
+            logits = self.roi_heads.mask_head.layers(pooled)
+            # A mask for each category, or one for all.
+            column = classes if logits.shape[1] > 1 else torch.zeros_like(classes)
+            probability = logits[torch.arange(len(classes), device=classes.device), column].sigmoid()
+        predicted, _ = self.mask_iou_head(pooled, probability)
+        if not len(classes):
+            return mask_iou_loss(predicted, classes, predicted.new_zeros(0))
+        side, places = probability.shape[-1], Boxes.cat(boxes).tensor
+        # An image without an object has proposals without a truth.
+        found = [one for one in positives if len(one)]
+        coverage = torch.cat([one.gt_masks.crop_and_resize(one.proposal_boxes.tensor, side) for one in found])
+        area = torch.cat([one.gt_masks.tensor.sum(dim=(1, 2)) for one in found])
+        return mask_iou_loss(predicted, classes, mask_iou_targets(probability, coverage.float(), places, area))
+
+    def _mask_features(self, features: dict[str, Tensor], boxes: list[Any]) -> Tensor:
+        pooled: Tensor = self.roi_heads.mask_pooler([features[name] for name in self.roi_heads.mask_in_features], boxes)
+        return pooled
 
     def _without_ignored(self, proposals: Any, truth: Truth) -> Any:
         boxes = proposals.proposal_boxes.tensor
@@ -152,16 +181,28 @@ class EmbeddingRCNN(GeneralizedRCNN):  # type: ignore[misc]
                 boxes, scores, sizes[row], score=score, nms=self.nms, most=self.detections_per_image
             )
             of_image = {name: level[row : row + 1] for name, level in features.items()}
-            found.append(
-                {
-                    "box": box,
-                    "label": label + 1,
-                    "score": scores[place, label],
-                    "embedding": embedding[place],
-                    "mask": self._mask_probability(of_image, box, label, sizes[row]),
-                }
-            )
+            mask = self._mask_probability(of_image, box, label, sizes[row])
+            detections = {
+                "box": box,
+                "label": label + 1,
+                "score": scores[place, label],
+                "embedding": embedding[place],
+                "mask": mask,
+            }
+            found.append(self._judged(of_image, detections))
         return found
+
+    def _judged(self, features: dict[str, Tensor], found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Add what the mask IoU head says of the masks of one image, if there is that head."""
+        head, count = self.mask_iou_head, len(found["box"])
+        if head is None:
+            return found
+        if count:
+            iou, hidden = head(self._mask_features(features, [Boxes(found["box"])]), found["mask"])
+            iou = iou[torch.arange(count, device=iou.device), found["label"] - 1].clamp(0, 1)
+        else:
+            iou, hidden = found["score"], found["embedding"].new_zeros((0, head.embedding_dim))
+        return found | {"predicted_iou": iou, "embedding": torch.cat((found["embedding"], hidden), dim=1)}
 
     def _classified(self, features: dict[str, Tensor], proposals: list[Any]) -> list[tuple[Tensor, Tensor, Tensor]]:
         # For each image boxes float[n, C, 4], probabilities float[n, C] and embeddings float[n, D] of its proposals.
@@ -341,6 +382,7 @@ def _build(settings: Any, config: DetectorConfig, name: str) -> EmbeddingRCNN:
     model.MODEL.PROPOSAL_GENERATOR.NAME = IgnoringRPN.__name__
     network = EmbeddingRCNN(model)
     network.settings, network.nms, network.detections_per_image = settings, config.nms, config.detections_per_image
+    network.mask_iou_head = None
     heads = network.roi_heads
     predictor = heads.box_predictor[-1] if isinstance(heads, CascadeROIHeads) else heads.box_predictor
     width = predictor.cls_score.in_features
@@ -350,7 +392,22 @@ def _build(settings: Any, config: DetectorConfig, name: str) -> EmbeddingRCNN:
             f"{config.embedding_dim}. Its box head has no fully connected layer whose width could be set: set "
             f"detector.embedding_dim: {width}."
         )
+    if config.mask_iou_head:
+        # Last, so that all else begins with the same random weights as without it.
+        network.mask_iou_head = _build_mask_iou_head(network, settings, config, name)
     return network
+
+
+def _build_mask_iou_head(network: EmbeddingRCNN, settings: Any, config: DetectorConfig, name: str) -> MaskIouHead:
+    heads, mask = network.roi_heads, settings.MODEL.ROI_MASK_HEAD
+    if isinstance(heads, Res5ROIHeads) or mask.POOLER_RESOLUTION != FEATURE_SIDE:
+        raise SegloopError(
+            f"detector.mask_iou_head: {name} gives the mask head no features of {FEATURE_SIDE} x {FEATURE_SIDE} of its "
+            "own, which that head looks at. Set a configuration with a feature pyramid (FPN), or mask_iou_head: false."
+        )
+    channels = network.backbone.output_shape()[heads.mask_in_features[0]].channels
+    width, hidden = mask.CONV_DIM, config.embedding_dim
+    return MaskIouHead(channels, heads.num_classes, width=width, hidden=hidden, embedding_dim=config.embedding_dim)
 
 
 def facts_of(model: EmbeddingRCNN) -> dict[str, Any]:
@@ -380,7 +437,7 @@ def load_initial_weights(model: EmbeddingRCNN, path: Path) -> None:
     """
     state = _read_pickle(path, model) if path.suffix == ".pkl" else model_files.load_state(path)
     learned = {name: value for name, value in state.items() if not name.startswith(NOT_LEARNED)}
-    load_weights(model, learned, path, class_dependent=CLASS_DEPENDENT, backbone=BACKBONE)
+    load_weights(model, learned, path, class_dependent=CLASS_DEPENDENT, backbone=BACKBONE, optional=(MASK_IOU_HEAD,))
 
 
 def _read_pickle(path: Path, model: EmbeddingRCNN) -> dict[str, Tensor]:

@@ -72,7 +72,7 @@ def evaluate_detector(
     """
     began = time.monotonic()
     truth = read_json(validation_set)
-    segmenter = load_segmenter(model, device=device, threads=prediction.threads)
+    segmenter = load_segmenter(model, device=device, threads=prediction.threads, score=prediction.score)
     description = model_files.read_description(model)
     _check_categories(truth, segmenter.categories, validation_set, model)
     report = SkipReport(output.with_name(f"{output.stem}.skipped.json"), max_skipped)

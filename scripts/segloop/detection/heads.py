@@ -3,6 +3,8 @@
 Parameter names are those of torchvision, so that its files of weights fit.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from torchvision.ops import box_iou, roi_align
 
 from segloop.detection.backends import Targets
 from segloop.detection.ignored import inside_ignored
+from segloop.detection.mask_iou import LOSS, MaskIouHead, mask_iou_loss, mask_iou_targets
 from segloop.detection.selection import keep_best
 
 MASK_CHUNK = 256
@@ -43,11 +46,16 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
     """Box and mask heads that ignore regions in training and return the embedding of every detection.
 
     The embedding of a detection is what the last fully connected layer of the box head makes of the proposal it came
-    from, after its ReLU: the vector from which class and box are predicted.
+    from, after its ReLU: the vector from which class and box are predicted. With a mask IoU head, the output of that
+    head's last hidden layer follows it.
     """
 
     mask_samples: int = 1 << 30
     """At most this many positive proposals of an image train the mask head."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.mask_iou_head: MaskIouHead | None = None
 
     def select_training_samples(
         self, proposals: list[Tensor], targets: Targets
@@ -67,37 +75,51 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
         return ignored
 
     def losses(self, features: dict[str, Tensor], proposals: list[Tensor], targets: Targets) -> dict[str, Tensor]:
-        """Return the losses of class, box and mask for the proposals of a batch."""
+        """Return the losses of class, box, mask and, with that head, mask IoU for the proposals of a batch."""
         proposals, matched, labels, regression_targets = self.select_training_samples(proposals, targets)
         logits, regression = self.box_predictor(self.box_head(self.box_roi_pool(features, proposals)))
         if len(logits):
             class_loss, box_loss = fastrcnn_loss(logits, regression, labels, regression_targets)
         else:
             class_loss, box_loss = logits.sum() * 0, regression.sum() * 0
-        mask_loss = self._mask_loss(features, proposals, matched, labels, targets)
-        return {"loss_classifier": class_loss, "loss_box_reg": box_loss, "loss_mask": mask_loss}
+        mask_losses = self._mask_losses(features, proposals, matched, labels, targets)
+        return {"loss_classifier": class_loss, "loss_box_reg": box_loss, **mask_losses}
 
-    def _mask_loss(
+    def _mask_losses(
         self,
         features: dict[str, Tensor],
         proposals: list[Tensor],
         matched: list[Tensor],
         labels: list[Tensor],
         targets: Targets,
-    ) -> Tensor:
+    ) -> dict[str, Tensor]:
         rows = [self._mask_rows(label) for label in labels]
         boxes = [box[row] for box, row in zip(proposals, rows, strict=True)]
-        logits: Tensor = self.mask_predictor(self.mask_head(self.mask_roi_pool(features, boxes)))
+        objects = [match[row] for match, row in zip(matched, rows, strict=True)]
+        pooled = self.mask_roi_pool(features, boxes)
+        logits: Tensor = self.mask_predictor(self.mask_head(pooled))
         classes = torch.cat([label[row] for label, row in zip(labels, rows, strict=True)])
-        if not len(classes):
-            # Keeps the mask head in the graph, with a gradient of zero.
-            return logits.sum() * 0
-        truth = [
-            _project(target["masks"], box, match[row], logits.shape[-1])
-            for target, box, match, row in zip(targets, boxes, matched, rows, strict=True)
-        ]
         chosen = logits[torch.arange(len(classes), device=logits.device), classes]
-        return F.binary_cross_entropy_with_logits(chosen, torch.cat(truth))
+        if len(classes):
+            truth = torch.cat(
+                [
+                    _project(target["masks"], box, match, logits.shape[-1])
+                    for target, box, match in zip(targets, boxes, objects, strict=True)
+                ]
+            )
+            losses = {"loss_mask": F.binary_cross_entropy_with_logits(chosen, truth)}
+        else:
+            # Keeps the mask head in the graph, with a gradient of zero.
+            truth, losses = torch.zeros_like(chosen), {"loss_mask": logits.sum() * 0}
+        if self.mask_iou_head is not None:
+            probability = chosen.detach().sigmoid()
+            area = torch.cat(
+                [target["masks"].sum(dim=(1, 2))[match] for target, match in zip(targets, objects, strict=True)]
+            )
+            predicted, _ = self.mask_iou_head(pooled, probability)
+            target_iou = mask_iou_targets(probability, truth, torch.cat(boxes), area)
+            losses[LOSS] = mask_iou_loss(predicted, classes - 1, target_iou)
+        return losses
 
     def _mask_rows(self, labels: Tensor) -> Tensor:
         rows = torch.where(labels > 0)[0]
@@ -121,7 +143,8 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
         Returns
         -------
         For each image `box` float[n, 4] in pixels of the network's input, `label` int64[n], `score` float[n]
-        descending, `embedding` float[n, D] and `mask` float[n, M, M], probabilities inside the box.
+        descending, `embedding` float[n, D] and `mask` float[n, M, M], probabilities inside the box; with a mask IoU
+        head also `predicted_iou` float[n] in 0..1, and its embedding joined to the box head's.
         """
         embedding = self.box_head(self.box_roi_pool(features, proposals))
         logits, regression = self.box_predictor(embedding)
@@ -140,7 +163,11 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
         ]
         for index, detections in enumerate(found):
             one_image = {name: feature[index : index + 1] for name, feature in features.items()}
-            detections["mask"] = self._mask_probability(one_image, detections["box"], detections["label"])
+            masks, judged = self._masks(one_image, detections["box"], detections["label"])
+            detections["mask"] = masks
+            if self.mask_iou_head is not None:
+                detections["predicted_iou"] = judged[:, 0]
+                detections["embedding"] = torch.cat((detections["embedding"], judged[:, 1:]), dim=1)
         return found
 
     def _keep_best(
@@ -153,13 +180,20 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
         label = category + 1
         return {"box": box, "label": label, "score": scores[row, label], "embedding": embedding[row]}
 
-    def _mask_probability(self, features: dict[str, Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
-        parts = [boxes.new_zeros((0, 1, 1))]
+    def _masks(self, features: dict[str, Tensor], boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return masks float[n, M, M] and what the mask IoU head makes of them: IoU and embedding, [n, 1 + E]."""
+        head = self.mask_iou_head
+        masks = [boxes.new_zeros((0, 1, 1))]
+        judged = [boxes.new_zeros((0, 1 if head is None else 1 + head.embedding_dim))]
         for box, label in zip(torch.split(boxes, MASK_CHUNK), torch.split(labels, MASK_CHUNK), strict=True):
             if len(box):
-                logits = self.mask_predictor(self.mask_head(self.mask_roi_pool(features, [box])))
-                parts.append(logits[torch.arange(len(box), device=box.device), label].sigmoid())
-        return torch.cat(parts[1:]) if len(parts) > 1 else parts[0]
+                row = torch.arange(len(box), device=box.device)
+                pooled = self.mask_roi_pool(features, [box])
+                masks.append(self.mask_predictor(self.mask_head(pooled))[row, label].sigmoid())
+                if head is not None:
+                    iou, embedding = head(pooled, masks[-1])
+                    judged.append(torch.cat((iou[row, label - 1].clamp(0, 1)[:, None], embedding), dim=1))
+        return torch.cat(masks[1:]) if len(masks) > 1 else masks[0], torch.cat(judged)
 
 
 def _project(masks: Tensor, boxes: Tensor, matched: Tensor, side: int) -> Tensor:

@@ -21,6 +21,7 @@ def load_weights(
     *,
     class_dependent: tuple[str, ...],
     backbone: tuple[str, ...],
+    optional: tuple[str, ...] = (),
 ) -> None:
     """Copy named tensors into a network; layers for another number of categories stay random, with one warning.
 
@@ -34,6 +35,8 @@ def load_weights(
         How the names of layers begin whose shape depends on the number of categories.
     backbone
         How the names of a pretrained backbone begin.
+    optional
+        How the names of heads begin that the file may lack as a whole; they stay random then.
 
     Raises
     ------
@@ -42,7 +45,14 @@ def load_weights(
     """
     expected = model.state_dict()
     backbone_only = all(name.startswith(backbone) for name in state)
-    random = [name for name in expected if name.startswith(class_dependent) and not _fits(name, state, expected)]
+    lacking = () if any(name.startswith(optional) for name in state) else optional
+    if not backbone_only and any(name.startswith(lacking) for name in expected):
+        logger.info("%s holds no %s; it is left random", path, ", ".join(name.rstrip(".") for name in lacking))
+    random = [
+        name
+        for name in expected
+        if name.startswith(class_dependent) and not name.startswith(lacking) and not _fits(name, state, expected)
+    ]
     if random and not backbone_only:
         logger.warning("%s is for another number of categories; left random: %s", path, ", ".join(random))
     state = {name: value for name, value in state.items() if name not in random}
@@ -53,7 +63,7 @@ def load_weights(
     missing = [
         name
         for name in missing
-        if not name.startswith(class_dependent)
+        if not name.startswith((*class_dependent, *lacking))
         and not name.endswith(COUNTER)
         and not (backbone_only and not name.startswith(backbone))
     ]

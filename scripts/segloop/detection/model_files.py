@@ -8,11 +8,18 @@ from typing import Any
 
 import torch
 
+from segloop.config import DetectorConfig
 from segloop.errors import SegloopError
 from segloop.files import read_json
 
 WEIGHTS, DESCRIPTION, LOSSES, SKIPPED = "weights.pt", "model.json", "losses.csv", "skipped.json"
 SCHEMA_VERSION = 1
+
+
+def embedding_parts(detector: DetectorConfig) -> dict[str, int]:
+    """Return name and width of what is joined to a detector's embedding, in order."""
+    parts = ("box_head", "mask_iou_head") if detector.mask_iou_head else ("box_head",)
+    return dict.fromkeys(parts, detector.embedding_dim)
 
 
 def weights_sha256(state: Mapping[str, torch.Tensor]) -> str:

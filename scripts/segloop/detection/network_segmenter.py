@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from segloop.data.masks import Rle
+from segloop.detection import model_files
 from segloop.detection.backends import Backend
 from segloop.detection.pasting import paste_mask
 from segloop.detection.scaling import scale_image, scaled_size
@@ -35,7 +36,9 @@ class NetworkSegmenter:
         self._device = device
         self._threads = threads
         self.categories: list[dict[str, Any]] = description["categories"]
-        self.embedding_dim: int = config.embedding_dim
+        self.embedding_parts = model_files.embedding_parts(config)
+        self.embedding_dim = sum(self.embedding_parts.values())
+        self.predicts_iou = config.mask_iou_head
         self.weights_sha256: str = description["weights_sha256"]
         self._category = np.array([category["id"] for category in self.categories], dtype=np.int32)
 
@@ -68,6 +71,7 @@ class NetworkSegmenter:
             box=box[kept],
             masks=masks,
             embedding=arrays["embedding"][kept],
+            predicted_iou=arrays["predicted_iou"][kept] if self.predicts_iou else None,
         )
 
 

@@ -57,7 +57,7 @@ def predict_shard(
     SegloopError
         If the model is not whole, the device cannot be used, or too many images cannot be read.
     """
-    segmenter = load_segmenter(model, device=device, threads=prediction.threads)
+    segmenter = load_segmenter(model, device=device, threads=prediction.threads, score=prediction.score)
     table = read_shard(images)
     report = SkipReport(skipped, max_skipped)
     with PredictionWriter(
@@ -66,6 +66,8 @@ def predict_shard(
         shard=shard,
         model_sha256=model_files.read_description(model)["weights_sha256"],
         embedding_dim=segmenter.embedding_dim,
+        has_predicted_iou=segmenter.predicts_iou,
+        embedding_parts=segmenter.embedding_parts,
     ) as writer:
         records = zip(table.image_id.tolist(), table.file_name, strict=True)
         rows = tqdm(records, total=len(table.file_name), desc=f"shard {shard}", unit="image", disable=None)

@@ -4,9 +4,9 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,14 @@ class Segmenter(Protocol):
         """Length of an embedding."""
 
     @property
+    def embedding_parts(self) -> dict[str, int]:
+        """Name and width of what is joined to an embedding, in order."""
+
+    @property
+    def predicts_iou(self) -> bool:
+        """Whether detections come with a predicted IoU."""
+
+    @property
     def categories(self) -> list[dict[str, Any]]:
         """COCO categories of the training set."""
 
@@ -79,7 +87,51 @@ class Segmenter(Protocol):
         """
 
 
-def load_segmenter(model: Path, *, device: str, threads: int) -> Segmenter:
+class IouScored:
+    """A segmenter whose scores are those of another one times its predicted IoU (Mask Scoring R-CNN, section 3.1)."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self._segmenter = segmenter
+        self.embedding_dim = segmenter.embedding_dim
+        self.embedding_parts = segmenter.embedding_parts
+        self.predicts_iou = segmenter.predicts_iou
+        self.categories = segmenter.categories
+
+    def predict(self, images: list[ImageArray], *, score: float, scale: float = 1.0) -> list[Detections]:
+        """Find objects; see `Segmenter.predict`."""
+        # A predicted IoU is at most 1: whose class score is not above the limit has no product above it.
+        return [times_iou(one, score) for one in self._segmenter.predict(images, score=score, scale=scale)]
+
+
+def times_iou(found: Detections, above: float) -> Detections:
+    """Multiply scores by predicted IoU; keep what is above a score, in descending order.
+
+    Parameters
+    ----------
+    found
+        Detections with a predicted IoU.
+    above
+        Only products above this are kept.
+    """
+    if found.predicted_iou is None:
+        raise ValueError("these detections come without a predicted IoU")
+    product = found.score * found.predicted_iou
+    order = np.argsort(-product, kind="stable")
+    rows = order[product[order] > above]
+    return replace(
+        found,
+        score=product[rows],
+        category=found.category[rows],
+        box=found.box[rows],
+        masks=[found.masks[row] for row in rows],
+        embedding=found.embedding[rows],
+        predicted_iou=found.predicted_iou[rows],
+    )
+
+
+def load_segmenter(
+    model: Path, *, device: str, threads: int, score: Literal["class", "class_times_iou"] = "class"
+) -> Segmenter:
     """Open a trained model.
 
     Parameters
@@ -90,12 +142,14 @@ def load_segmenter(model: Path, *, device: str, threads: int) -> Segmenter:
         `auto`, `cpu` or `cuda`.
     threads
         Threads of numerical code while it predicts.
+    score
+        What the score of a detection is: `PredictionConfig.score`.
 
     Raises
     ------
     SegloopError
         If the directory is incomplete, its weights do not fit its description, the library it was trained with is not
-        installed, or the device cannot be used.
+        installed, the device cannot be used, or the score wants a predicted IoU and the model predicts none.
     """
     # Imported here, because they are made of what this module defines.
     from segloop.detection.backends import backend_of
@@ -103,7 +157,16 @@ def load_segmenter(model: Path, *, device: str, threads: int) -> Segmenter:
 
     description = model_files.read_description(model)
     backend = backend_of(description["backend"], str(model / model_files.DESCRIPTION))
-    return NetworkSegmenter(backend, model, device=resolve_device(device, gpu_was_given()), threads=threads)
+    where = resolve_device(device, gpu_was_given())
+    segmenter = NetworkSegmenter(backend, model, device=where, threads=threads)
+    if score == "class":
+        return segmenter
+    if not segmenter.predicts_iou:
+        raise SegloopError(
+            f"prediction.score: class_times_iou needs a predicted IoU, and {model} was trained without a mask IoU "
+            "head. Set prediction.score: class, or set detector.mask_iou_head: true and train again."
+        )
+    return IouScored(segmenter)
 
 
 def gpu_was_given() -> bool:

@@ -21,7 +21,9 @@ STAGES = (48, 80, 112, 128)
 PYRAMID = 64
 """Channels of the feature pyramid."""
 HIDDEN = 256
-"""Width of the first fully connected layer of the box head; the second one makes the embedding."""
+"""Width of the first fully connected layer of the box and mask IoU heads; the second one makes the embedding."""
+MASK_IOU_WIDTH = 64
+"""Channels of the convolutions of the mask IoU head, if there is one."""
 BOX_CONVOLUTIONS = 1
 """Convolutions before the fully connected layers; without pretraining they make classes learnable in fewer steps."""
 BOX_SAMPLES, BOX_POSITIVE = 64, 0.33

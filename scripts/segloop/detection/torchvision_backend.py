@@ -18,9 +18,10 @@ from segloop.config import DetectorConfig
 from segloop.detection import model_files
 from segloop.detection.heads import EmbeddingHeads, IgnoringProposals, MaskRCNN
 from segloop.detection.initial_weights import load_weights
+from segloop.detection.mask_iou import MaskIouHead
 from segloop.detection.pooling import RegionPooler
 from segloop.detection.segmenter import ImageArray
-from segloop.detection.tiny import build_tiny
+from segloop.detection.tiny import HIDDEN, MASK_IOU_WIDTH, PYRAMID, build_tiny
 from segloop.errors import SegloopError
 
 logger = logging.getLogger("segloop.detection")
@@ -29,7 +30,12 @@ logger = logging.getLogger("segloop.detection")
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 STRIDE = 32
 """Batches are padded to a multiple of the coarsest stride."""
-CLASS_DEPENDENT = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")
+MASK_IOU_HEAD = "roi_heads.mask_iou_head."
+CLASS_DEPENDENT = (
+    "roi_heads.box_predictor.",
+    "roi_heads.mask_predictor.mask_fcn_logits.",
+    f"{MASK_IOU_HEAD}iou.",
+)
 """Layers whose shape depends on the number of categories."""
 BACKBONE = "backbone.body."
 RESNETS = {"r50_fpn": "resnet50", "r101_fpn": "resnet101"}
@@ -47,8 +53,19 @@ def build_model(config: DetectorConfig, categories: int) -> MaskRCNN:
         model = build_tiny(categories + 1, config.embedding_dim, config.detections_per_image, config.nms)
     else:
         model = _build_resnet(config, categories + 1)
+    if config.mask_iou_head:
+        # Last, so that all else begins with the same random weights as without it.
+        model.roi_heads.mask_iou_head = _build_mask_iou_head(config, categories)
     # Convolutions on a CPU are faster with the channels innermost.
     return model.to(memory_format=torch.channels_last)
+
+
+def _build_mask_iou_head(config: DetectorConfig, categories: int) -> MaskIouHead:
+    if config.architecture == "tiny":
+        channels, width, hidden = PYRAMID, MASK_IOU_WIDTH, HIDDEN
+    else:
+        channels, width, hidden = 256, 256, 1024
+    return MaskIouHead(channels, categories, width=width, hidden=hidden, embedding_dim=config.embedding_dim)
 
 
 def _build_resnet(config: DetectorConfig, num_classes: int) -> MaskRCNN:
@@ -95,7 +112,8 @@ def _build_resnet(config: DetectorConfig, num_classes: int) -> MaskRCNN:
 def load_initial_weights(model: MaskRCNN, path: Path) -> None:
     """Start from a local file: a whole Mask R-CNN in torchvision's layout, or a plain ResNet of ImageNet.
 
-    Layers for another number of categories are left random, with a line in the log.
+    Layers for another number of categories are left random, with a line in the log; so is a mask IoU head that the
+    file does not hold.
 
     Raises
     ------
@@ -105,7 +123,7 @@ def load_initial_weights(model: MaskRCNN, path: Path) -> None:
     state = model_files.load_state(path)
     if "layer1.0.conv1.weight" in state:
         state = {f"{BACKBONE}{name}": value for name, value in state.items() if not name.startswith("fc.")}
-    load_weights(model, state, path, class_dependent=CLASS_DEPENDENT, backbone=(BACKBONE,))
+    load_weights(model, state, path, class_dependent=CLASS_DEPENDENT, backbone=(BACKBONE,), optional=(MASK_IOU_HEAD,))
 
 
 def facts_of(model: MaskRCNN) -> dict[str, Any]:

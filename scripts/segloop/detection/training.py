@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from segloop.config import DetectorConfig, TrainingConfig
 from segloop.data.skipped import SkipReport
-from segloop.detection import model_files
+from segloop.detection import mask_iou, model_files
 from segloop.detection.backends import Backend, Targets, backend_of
 from segloop.detection.dataset import Sample, TrainingSet, make_batch, read_ahead
 from segloop.detection.distributed import ALONE, Losses, Ranks
@@ -29,6 +29,7 @@ logger = logging.getLogger("segloop.detection")
 
 CHECKPOINT = "checkpoint.pt"
 LOSSES = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg", "loss_mask")
+"""The loss of the mask IoU head, after the others where there is one."""
 MOMENTUM = 0.9
 WARMUP_FACTOR = 0.001
 PREPARING_THREADS = 1
@@ -66,7 +67,7 @@ class Progress:
     seconds, rank_seconds
         Time spent so far, reading the data included; by the clock, and summed over the ranks.
     losses
-        One row a step: step, rate, and the mean over the ranks of each of `LOSSES`.
+        One row a step: step, rate, and the mean over the ranks of each of `loss_names`.
     """
 
     step: int = 0
@@ -166,9 +167,14 @@ def train_detector(
         with (directory / model_files.WEIGHTS).open("wb") as file:
             torch.save(_on_cpu(model.state_dict()), file)
         write_json(directory / model_files.DESCRIPTION, description)
-        (directory / model_files.LOSSES).write_text(_losses_table(progress.losses), encoding="utf-8")
+        (directory / model_files.LOSSES).write_text(_losses_table(progress.losses, detector), encoding="utf-8")
         shutil.copyfile(skipped, directory / model_files.SKIPPED)
     shutil.rmtree(checkpoints)
+
+
+def loss_names(detector: DetectorConfig) -> tuple[str, ...]:
+    """Return the names of a detector's losses, in the order of losses.csv."""
+    return (*LOSSES, mask_iou.LOSS) if detector.mask_iou_head else LOSSES
 
 
 def make_plan(training: TrainingConfig, previous_model: Path | None) -> Plan:
@@ -241,7 +247,8 @@ def _initialise(
         except RuntimeError:
             raise SegloopError(
                 f"{plan.start} was trained with another detector than the configuration describes "
-                f"({description['architecture']}, embedding of {description['embedding_dim']}). "
+                f"({description['architecture']}, embedding of {description['embedding_dim']}, "
+                f"mask_iou_head: {str(description['detector'].get('mask_iou_head', False)).lower()}). "
                 "Restore the configuration, or start in a new run directory."
             ) from None
         return str(description["weights_sha256"])
@@ -340,9 +347,10 @@ def _step(work: _Work, losses_of: Losses, samples: list[Sample], rate: float, st
     images = work.backend.to_batch([sample.image for sample in samples], device)
     losses = losses_of(images, sizes, to_targets(samples, device))
     # All ranks look at the same numbers, so that all stop at the same step.
-    values = work.ranks.mean(torch.stack([losses[name] for name in LOSSES]).detach()).tolist()
+    names = loss_names(work.detector)
+    values = work.ranks.mean(torch.stack([losses[name] for name in names]).detach()).tolist()
     if not math.isfinite(sum(values)):
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in zip(LOSSES, values, strict=True))
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, values, strict=True))
         raise SegloopError(
             f"training stopped at step {step}: a loss is not finite ({shown}). Lower training.learning_rate, set "
             "training.clip_gradient, or lengthen training.warmup_steps."
@@ -399,8 +407,8 @@ def _on_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in state.items()}
 
 
-def _losses_table(rows: list[list[float]]) -> str:
-    lines = [",".join(("step", "learning_rate", "loss", *LOSSES))]
+def _losses_table(rows: list[list[float]], detector: DetectorConfig) -> str:
+    lines = [",".join(("step", "learning_rate", "loss", *loss_names(detector)))]
     for step, rate, *losses in rows:
         lines.append(",".join([str(int(step)), f"{rate:.6g}", f"{sum(losses):.6g}", *(f"{one:.6g}" for one in losses)]))
     return "\n".join(lines) + "\n"
@@ -413,7 +421,7 @@ def _describe(work: _Work, progress: Progress, facts: dict[str, Any], device: to
         "schema_version": model_files.SCHEMA_VERSION,
         "backend": detector.backend,
         "architecture": detector.configuration or detector.architecture,
-        "embedding_dim": detector.embedding_dim,
+        "embedding_dim": sum(model_files.embedding_parts(detector).values()),
         "detector": detector.model_dump(mode="json"),
         "categories": data.categories,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
