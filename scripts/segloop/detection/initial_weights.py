@@ -71,7 +71,8 @@ def load_weights(
     if not state or missing or unexpected:
         raise SegloopError(
             f"{path} belongs to another architecture: {len(missing)} parameters are missing {missing[:3]} and "
-            f"{len(unexpected)} are unknown {unexpected[:3]}. Check detector.architecture and detector.weights."
+            f"{len(unexpected)} are unknown {unexpected[:3]}. Check detector.architecture, detector.mask_iou_head "
+            "and detector.weights."
         )
 
 

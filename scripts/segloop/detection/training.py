@@ -29,7 +29,6 @@ logger = logging.getLogger("segloop.detection")
 
 CHECKPOINT = "checkpoint.pt"
 LOSSES = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg", "loss_mask")
-"""The loss of the mask IoU head, after the others where there is one."""
 MOMENTUM = 0.9
 WARMUP_FACTOR = 0.001
 PREPARING_THREADS = 1
