@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from segloop.config import Precision
 from segloop.data.masks import Rle
 from segloop.detection import model_files
 from segloop.errors import SegloopError
@@ -79,7 +80,7 @@ class Segmenter(Protocol):
         """
 
 
-def load_segmenter(model: Path, *, device: str, threads: int) -> Segmenter:
+def load_segmenter(model: Path, *, device: str, threads: int, precision: Precision = "float32") -> Segmenter:
     """Open a trained model.
 
     Parameters
@@ -90,6 +91,8 @@ def load_segmenter(model: Path, *, device: str, threads: int) -> Segmenter:
         `auto`, `cpu` or `cuda`.
     threads
         Threads of numerical code while it predicts.
+    precision
+        Of its convolutions and products.
 
     Raises
     ------
@@ -102,7 +105,8 @@ def load_segmenter(model: Path, *, device: str, threads: int) -> Segmenter:
     backend = description["backend"]
     if backend != "torchvision":
         raise SegloopError(f"{model / model_files.DESCRIPTION} names the backend {backend!r}, which is not installed")
-    return TorchvisionSegmenter(model, device=resolve_device(device, gpu_was_given()), threads=threads)
+    chosen = resolve_device(device, gpu_was_given())
+    return TorchvisionSegmenter(model, device=chosen, threads=threads, precision=precision)
 
 
 def gpu_was_given() -> bool:

@@ -1,11 +1,15 @@
 """The torchvision backend: builds, loads and runs Mask R-CNN. It never downloads anything."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -16,13 +20,14 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FrozenBatchNorm2d
 
-from segloop.config import DetectorConfig
+from segloop.config import DetectorConfig, Precision
 from segloop.data.masks import Rle
 from segloop.detection import model_files
 from segloop.detection.heads import EmbeddingHeads, IgnoringProposals, MaskRCNN
 from segloop.detection.pasting import paste_mask
 from segloop.detection.pooling import RegionPooler
 from segloop.detection.segmenter import Detections, ImageArray, numerical_settings
+from segloop.detection.stages import Prepared
 from segloop.detection.tiny import build_tiny
 from segloop.errors import SegloopError
 
@@ -171,6 +176,11 @@ def scaled_size(height: int, width: int, config: DetectorConfig, scale: float = 
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
+def padded(side: int) -> int:
+    """Return a side in pixels with its padding: a multiple of `STRIDE`."""
+    return -(-side // STRIDE) * STRIDE
+
+
 def to_batch(images: list[ImageArray], device: torch.device) -> Tensor:
     """Normalise images and pad them at the right and the bottom with the mean colour.
 
@@ -183,12 +193,14 @@ def to_batch(images: list[ImageArray], device: torch.device) -> Tensor:
     -------
     float32[B, 3, H, W] with H and W multiples of 32.
     """
-    height, width = (-(-max(image.shape[axis] for image in images) // STRIDE) * STRIDE for axis in (0, 1))
-    batch = np.empty((len(images), height, width, 3), dtype=np.float32)
+    height, width = (padded(max(image.shape[axis] for image in images)) for axis in (0, 1))
+    batch: npt.NDArray[np.float32] = np.empty((len(images), height, width, 3), dtype=np.float32)
     batch[:] = np.float32(255) * np.asarray(MEAN, np.float32)
     for row, image in zip(batch, images, strict=True):
         row[: image.shape[0], : image.shape[1]] = image
-    batch = (batch / np.float32(255) - np.asarray(MEAN, np.float32)) / np.asarray(DEVIATION, np.float32)
+    batch /= np.float32(255)
+    batch -= np.asarray(MEAN, np.float32)
+    batch /= np.asarray(DEVIATION, np.float32)
     # A permuted view of [B, H, W, 3] is channels-last already.
     return torch.from_numpy(batch).permute(0, 3, 1, 2).to(device)
 
@@ -200,15 +212,56 @@ def scale_image(image: ImageArray, size: tuple[int, int]) -> ImageArray:
     return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
-class TorchvisionSegmenter:
-    """A trained Mask R-CNN; see `segloop.detection.segmenter.Segmenter`."""
+def to_gpu_batch(images: list[ImageArray], device: torch.device) -> Tensor:
+    """Do what `to_batch` does with a quarter of the transfer: bytes travel, and the device makes numbers of them.
 
-    def __init__(self, model: Path, *, device: torch.device, threads: int) -> None:
+    The copy does not wait for the device. Equal to `to_batch` up to rounding.
+    """
+    height, width = (padded(max(image.shape[axis] for image in images)) for axis in (0, 1))
+    # Pinned memory is what a copy that does not wait needs; without a GPU there is none.
+    pixels = torch.zeros((len(images), height, width, 3), dtype=torch.uint8, pin_memory=device.type == "cuda")
+    for row, image in zip(pixels.numpy(), images, strict=True):
+        row[: image.shape[0], : image.shape[1]] = image
+    batch = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).to(torch.float32)
+    mean, deviation = (torch.tensor(values, device=device).reshape(3, 1, 1) for values in (MEAN, DEVIATION))
+    batch.div_(255).sub_(mean).div_(deviation)
+    for row, image in zip(batch, images, strict=True):
+        row[:, image.shape[0] :] = 0
+        row[:, :, image.shape[1] :] = 0
+    return batch
+
+
+@dataclass(frozen=True)
+class RawDetections:
+    """What the network found in an image, on the CPU or on its way there.
+
+    Attributes
+    ----------
+    arrays
+        As `EmbeddingHeads.detect` describes them.
+    prepared
+        The image.
+    arrived
+        Returns when the arrays are there.
+    """
+
+    arrays: dict[str, Tensor]
+    prepared: Prepared
+    arrived: Callable[[], None]
+
+
+class TorchvisionSegmenter:
+    """A trained Mask R-CNN; see `segloop.detection.segmenter.Segmenter` and `segloop.detection.stages.Stages`."""
+
+    def __init__(self, model: Path, *, device: torch.device, threads: int, precision: Precision = "float32") -> None:
         network, description, config = load_model(model)
         self._network = network.to(device).eval()
         self._config = config
         self._device = device
         self._threads = threads
+        self._precision = getattr(torch, precision)
+        if precision != "float32":
+            keep_float32_geometry(self._network)
         self.categories: list[dict[str, Any]] = description["categories"]
         self.embedding_dim: int = config.embedding_dim
         self.weights_sha256: str = description["weights_sha256"]
@@ -216,21 +269,62 @@ class TorchvisionSegmenter:
 
     def predict(self, images: list[ImageArray], *, score: float, scale: float = 1.0) -> list[Detections]:
         """Find objects; see `Segmenter.predict`."""
+        prepared = [self.prepare(image, scale) for image in images]
         detections: list[Detections] = []
-        with numerical_settings(self._device, self._threads), torch.inference_mode():
-            for group in _runs_of_equal_size(images):
-                detections += self._predict_equal(group, score, scale)
+        with numerical_settings(self._device, self._threads):
+            for _, alike in groupby(prepared, key=lambda one: one.like):
+                detections += [self.finish(found) for found in self.detect(list(alike), score)]
         return detections
 
-    def _predict_equal(self, images: list[ImageArray], score: float, scale: float) -> list[Detections]:
-        height, width = images[0].shape[:2]
-        size = scaled_size(height, width, self._config, scale)
-        batch = to_batch([scale_image(image, size) for image in images], self._device)
-        found = self._network.detect(batch, [size] * len(images), score)
-        return [self._detections(one, height, width, size) for one in found]
+    @property
+    def parallel(self) -> bool:
+        """Whether images go through the network one by one in several threads; see `Stages.parallel`."""
+        return self._device.type == "cpu"
 
-    def _detections(self, found: dict[str, Tensor], height: int, width: int, size: tuple[int, int]) -> Detections:
-        arrays = {name: value.float().cpu().numpy() for name, value in found.items() if name != "label"}
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Hold torch's settings: on a CPU one thread an image."""
+        with numerical_settings(self._device, 1 if self.parallel else self._threads):
+            yield
+
+    def prepare(self, image: ImageArray, scale: float = 1.0) -> Prepared:
+        """Scale an image; see `Stages.prepare`."""
+        height, width = image.shape[:2]
+        size = scaled_size(height, width, self._config, scale)
+        # Padding changes the statistics of group normalisation: images share a batch only where it adds none.
+        return Prepared(scale_image(image, size), height, width, (padded(size[0]), padded(size[1])))
+
+    def detect(self, images: list[Prepared], score: float) -> list[RawDetections]:
+        """Run the network; see `Stages.detect`. On a CPU an image's result is the same bits in any batch."""
+        if self._device.type == "cpu":
+            return [raw for image in images for raw in self._detect_batch([image], score)]
+        return self._detect_batch(images, score)
+
+    def _detect_batch(self, images: list[Prepared], score: float) -> list[RawDetections]:
+        pixels = [image.pixels for image in images]
+        half = self._precision != torch.float32
+        # Both belong to a thread, and stages may run in any.
+        with torch.inference_mode(), torch.autocast(self._device.type, self._precision, enabled=half):
+            batch = (to_batch if self._device.type == "cpu" else to_gpu_batch)(pixels, self._device)
+            found = self._network.detect(batch, [image.shape[:2] for image in pixels], score)
+            return self._fetch(found, images)
+
+    def _fetch(self, found: list[dict[str, Tensor]], images: list[Prepared]) -> list[RawDetections]:
+        """Start the way of results to the CPU without waiting for it."""
+        # Embeddings and masks of a lower precision are made float32 there, at no cost to the device.
+        moved = [{name: value.to("cpu", non_blocking=True) for name, value in one.items()} for one in found]
+        arrived = _nothing
+        if self._device.type == "cuda":
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record()
+            arrived = event.synchronize
+        return [RawDetections(arrays, image, arrived) for arrays, image in zip(moved, images, strict=True)]
+
+    def finish(self, found: RawDetections) -> Detections:
+        """Paste and encode masks; see `Stages.finish`."""
+        found.arrived()
+        height, width, size = found.prepared.height, found.prepared.width, found.prepared.pixels.shape[:2]
+        arrays = {name: value.float().numpy() for name, value in found.arrays.items() if name != "label"}
         ratio = np.array([width / size[1], height / size[0]] * 2, dtype=np.float32)
         box = np.clip(arrays["box"] * ratio, 0, np.array([width, height] * 2, dtype=np.float32))
         pasted = [paste_mask(mask, corners, height, width) for mask, corners in zip(arrays["mask"], box, strict=True)]
@@ -239,20 +333,29 @@ class TorchvisionSegmenter:
         masks: list[Rle] = [mask for mask in pasted if mask is not None]
         return Detections(
             score=arrays["score"][kept],
-            category=self._category[found["label"].cpu().numpy()[kept] - 1],
+            category=self._category[found.arrays["label"].numpy()[kept] - 1],
             box=box[kept],
             masks=masks,
             embedding=arrays["embedding"][kept],
         )
 
 
-def _runs_of_equal_size(images: list[ImageArray]) -> list[list[ImageArray]]:
-    # Images of different sizes would need padding, and padding changes the statistics of group normalisation: what
-    # is found in an image would depend on its neighbours in the batch.
-    runs: list[list[ImageArray]] = []
-    for image in images:
-        if runs and runs[-1][0].shape == image.shape:
-            runs[-1].append(image)
-        else:
-            runs.append([image])
-    return runs
+def _nothing() -> None:
+    """Wait for nothing."""
+
+
+def keep_float32_geometry(network: MaskRCNN) -> None:
+    """Make the heads of a network in mixed precision hand out float32.
+
+    Boxes are computed from what the heads give, in its precision, and float16 knows only every second pixel beyond
+    2048; convolutions and matrix products stay in the lower precision.
+    """
+    heads = network.roi_heads
+    for module in (network.rpn.head, heads.box_head, heads.box_predictor, heads.mask_predictor):
+        module.register_forward_hook(lambda _module, _inputs, output: _to_float32(output))
+
+
+def _to_float32(output: Any) -> Any:
+    if isinstance(output, Tensor):
+        return output.float()
+    return type(output)(_to_float32(one) for one in output)
