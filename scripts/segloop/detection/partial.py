@@ -120,20 +120,24 @@ class PartialPredictions:
         self._pending, self._bytes, self._flushed = [], 0, time.monotonic()
 
     def _discard(self) -> None:
-        for path in self._folder.iterdir():
-            if path.name != "lock":
-                path.unlink()
+        self._remove_parts(0)
         write_json(self._folder / "key.json", self._key)
 
+    def _remove_parts(self, first: int) -> None:
+        # From the last one: cut off, this leaves no gap.
+        for part in sorted(self._folder.glob("*.npz"), reverse=True):
+            if part >= self._part(first):
+                part.unlink()
+
     def _whole_parts(self) -> list[int]:
-        """Return the number of images in each part; those after a damaged one are not used."""
+        """Return the number of images in each part; a damaged one and those after it are removed."""
         counts: list[int] = []
         while self._part(len(counts)).exists():
             try:
                 counts.append(len(_read(self._part(len(counts)))["image_id"]))
             except (OSError, ValueError, KeyError, zipfile.BadZipFile):
                 logger.warning("%s is damaged and is predicted again", self._part(len(counts)))
-                break
+                self._remove_parts(len(counts))
         return counts
 
 

@@ -109,8 +109,8 @@ def predict_stream(
                 raise
             reason = str(error).strip().splitlines()[0]
             raise SegloopError(
-                f"the GPU failed in the middle of the shard ({reason}). What was predicted is kept: run the step again "
-                "and it goes on from there, on another node if this one fails again (`nvidia-smi` says how it is)."
+                f"the GPU failed ({reason}). Run the step again, on another node if this one fails again (`nvidia-smi` "
+                "says how it is); the prediction of a shard goes on from the images that were done."
             ) from error
 
 

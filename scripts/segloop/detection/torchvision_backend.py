@@ -259,7 +259,7 @@ class TorchvisionSegmenter:
         self._config = config
         self._device = device
         self._threads = threads
-        self._precision = getattr(torch, precision)
+        self.precision = precision
         if precision != "float32":
             keep_float32_geometry(self._network)
         self.categories: list[dict[str, Any]] = description["categories"]
@@ -302,9 +302,9 @@ class TorchvisionSegmenter:
 
     def _detect_batch(self, images: list[Prepared], score: float) -> list[RawDetections]:
         pixels = [image.pixels for image in images]
-        half = self._precision != torch.float32
+        half = self.precision != "float32"
         # Both belong to a thread, and stages may run in any.
-        with torch.inference_mode(), torch.autocast(self._device.type, self._precision, enabled=half):
+        with torch.inference_mode(), torch.autocast(self._device.type, getattr(torch, self.precision), enabled=half):
             batch = (to_batch if self._device.type == "cpu" else to_gpu_batch)(pixels, self._device)
             found = self._network.detect(batch, [image.shape[:2] for image in pixels], score)
             return self._fetch(found, images)
