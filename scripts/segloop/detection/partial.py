@@ -68,9 +68,13 @@ class PartialPredictions:
                 f"{self._output} is being predicted by another process, which works in {self._folder}. Wait for it "
                 "or end it, then run the step again."
             )
-        if _read_key(self._folder) != self._key:
-            self._discard()
-        self._parts = self._whole_parts()
+        try:
+            if _read_key(self._folder) != self._key:
+                self._discard()
+            self._parts = self._whole_parts()
+        except BaseException:
+            self._lock.close()
+            raise
         if self._parts:
             logger.info("%s: going on after %d images of an earlier attempt", self._output, len(self))
         return self
@@ -135,7 +139,7 @@ class PartialPredictions:
         while self._part(len(counts)).exists():
             try:
                 counts.append(len(_read(self._part(len(counts)))["image_id"]))
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            except (EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile):
                 logger.warning("%s is damaged and is predicted again", self._part(len(counts)))
                 self._remove_parts(len(counts))
         return counts
@@ -149,7 +153,8 @@ def _read_key(folder: Path) -> Any:
 
 
 def _read(part: Path) -> Arrays:
-    with np.load(part, allow_pickle=False) as file:
+    # Opened here, because NumPy leaves the file of a damaged archive open.
+    with part.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
 

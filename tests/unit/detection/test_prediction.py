@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from segloop.config import PredictionConfig
-from segloop.detection import model_files, partial
+from segloop.detection import model_files
 from segloop.detection.prediction import predict_shard
 from segloop.detection.segmenter import load_segmenter
 from segloop.errors import SegloopError
@@ -140,7 +140,7 @@ def test_a_killed_shard_goes_on(
     trained: tuple[Path, Path], files: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The store is the same bytes as an undisturbed one, and what was done is not done again."""
-    many = (files + [tmp_path / "gone.png"]) * 30
+    many = [*files, tmp_path / "gone.png"] * 30
     folder = tmp_path / "killed"
     folder.mkdir()
     write_shard(folder / "shard.parquet", many)
