@@ -7,8 +7,13 @@ turn, round by round, so that what else the machine does meets all of them. On a
 R101-FPN at 800 pixels besides, and the network alone.
 """
 
-import argparse
 import os
+
+# Before torch starts its threads: where cores are shared, threads that spin while they wait would make the plain loop
+# with several threads look many times slower than it is.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import argparse
 import statistics
 import tempfile
 import time
@@ -20,7 +25,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from common import heading, publish
+from common import OUTPUT, heading, publish
 from segloop.config import DetectorConfig, PredictionConfig, TrainingConfig
 from segloop.data import masks
 from segloop.data.coco import annotation
@@ -52,6 +57,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=60, help="images of a round on the CPU")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="cores that each contestant may use")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="where the page and the record go")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -61,7 +67,12 @@ def main() -> None:
         record: dict[str, Any] = {"cpu": on_cpu(model, files, folder, options.cores, options.rounds), "gpu": None}
         if torch.cuda.is_available():
             record["gpu"] = on_gpu(folder, options.rounds)
-    publish("predict", page(record, "drawn scenes" if options.images is None else "the given images"), record)
+    publish(
+        "predict",
+        page(record, "drawn scenes" if options.images is None else "the given images"),
+        record,
+        options.output,
+    )
 
 
 # --- what is predicted, and with what -----------------------------------------------------------------------------
