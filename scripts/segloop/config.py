@@ -232,18 +232,26 @@ class TrainingConfig(Section):
     """`submitit`: the job."""
 
 
+Precision = Literal["float32", "float16", "bfloat16"]
+Score = Literal["class", "class_times_iou"]
+
+
 class PredictionConfig(Section):
     """What the detector's outputs are kept."""
 
     store_score: Share = 0.3
     """Predictions above this score are stored."""
-    score: Literal["class", "class_times_iou"] = "class"
+    score: Score = "class"
     """The score of a prediction, everywhere: the probability of its class, or that times its predicted IoU (Mask
     Scoring R-CNN), which needs `detector.mask_iou_head`."""
-    batch_size: Positive = 2
-    """Images a forward pass."""
+    batch_size: Positive | Literal["auto"] = 2
+    """Images a forward pass on a GPU; `auto`: found by trying. Where its memory is short, half of it and again half.
+    On a CPU each image goes alone."""
+    precision: Precision = "float32"
+    """Of the network's convolutions and products; the lower ones are for GPUs."""
     threads: Positive = 1
-    """Threads of numerical code in one job."""
+    """Cores of one job. On a CPU so many images are in the network at a time, and any number finds the same; on a GPU
+    they open images and finish masks."""
 
 
 class IndexConfig(Section):

@@ -20,8 +20,9 @@ from segloop.data.images import open_image
 from segloop.data.masks import Rle
 from segloop.data.pool import read_shard
 from segloop.detection import model_files
+from segloop.detection.batching import batches
 from segloop.detection.dataset import read_ahead
-from segloop.detection.prediction import READING_THREADS, batches
+from segloop.detection.pipeline import READING_THREADS
 from segloop.detection.segmenter import Detections, ImageArray, Segmenter, load_segmenter
 from segloop.errors import SegloopError
 from segloop.ids import unpack_prediction_ids
@@ -73,7 +74,9 @@ def measure_agreement(
     unknown = groups.keys() - files.keys()
     if unknown:
         raise SegloopError(f"{predictions} has an image {min(unknown)}, {images} has not. Run predict_shard again.")
-    segmenter = load_segmenter(model, device=device, threads=prediction.threads, score=prediction.score)
+    segmenter = load_segmenter(
+        model, device=device, threads=prediction.threads, precision=prediction.precision, score=prediction.score
+    )
     score, category, rles = stored.score[rows], stored.category[rows], stored.rles(rows)
     result = np.zeros(len(rows), np.float32)
     records = [(image, files[image], rles[own[0]]["size"]) for image, own in groups.items()]
@@ -158,7 +161,8 @@ def _predict_copies(
 ) -> Iterator[tuple[int, list[Detections]]]:
     """Yield the id of each image and what was found in each of its copies."""
     transforms = transforms_of(distillation)
-    for batch in batches(images, prediction.batch_size):
+    size = 2 if prediction.batch_size == "auto" else prediction.batch_size
+    for batch in batches(images, size):
         pixels = [image for _, image in batch]
         found = [transform.predict(segmenter, pixels, prediction.store_score) for transform in transforms]
         for place, (image_id, _) in enumerate(batch):

@@ -82,6 +82,12 @@ class Backend(Protocol):
     def to_batch(self, images: list[ImageArray], device: torch.device) -> Tensor:
         """Turn images uint8[h, w, 3] into what the network's `losses` and `detect` take."""
 
+    def stride_of(self, model: Any) -> int:
+        """Return the number of pixels of which padded sides are a multiple; 1 where nothing is padded."""
+
+    def keep_float32_geometry(self, model: Any) -> None:
+        """Prepare a network for mixed precision: what boxes and probabilities are computed from stays float32."""
+
 
 def backend_of(name: str, where: str = "detector.backend") -> Backend:
     """Return a backend by its name.

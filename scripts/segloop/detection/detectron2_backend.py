@@ -21,6 +21,7 @@ from segloop.detection.backends import Targets
 from segloop.detection.ignored import inside_ignored
 from segloop.detection.initial_weights import load_weights
 from segloop.detection.mask_iou import FEATURE_SIDE, LOSS, MaskIouHead, mask_iou_loss, mask_iou_targets
+from segloop.detection.mixed_precision import hand_out_float32
 from segloop.detection.segmenter import ImageArray
 from segloop.detection.selection import keep_best
 from segloop.errors import SegloopError
@@ -499,3 +500,18 @@ def to_batch(images: list[ImageArray], device: torch.device) -> Tensor:
     for row, image in zip(batch, images, strict=True):
         row[: image.shape[0], : image.shape[1]] = image
     return torch.from_numpy(batch).permute(0, 3, 1, 2).to(device)
+
+
+def stride_of(model: EmbeddingRCNN) -> int:
+    """Return the number of pixels of which padded sides are a multiple."""
+    return max(int(model.backbone.size_divisibility), 1)
+
+
+def keep_float32_geometry(model: EmbeddingRCNN) -> None:
+    """Prepare a network for mixed precision; see `segloop.detection.mixed_precision`."""
+    heads: Any = model.roi_heads
+    modules = [model.proposal_generator.rpn_head, heads.mask_head.predictor]
+    for name in ("box_head", "box_predictor"):
+        part = getattr(heads, name, None)
+        modules += list(part) if isinstance(part, nn.ModuleList) else [] if part is None else [part]
+    hand_out_float32(modules if model.mask_iou_head is None else [*modules, model.mask_iou_head])

@@ -72,7 +72,9 @@ def evaluate_detector(
     """
     began = time.monotonic()
     truth = read_json(validation_set)
-    segmenter = load_segmenter(model, device=device, threads=prediction.threads, score=prediction.score)
+    segmenter = load_segmenter(
+        model, device=device, threads=prediction.threads, precision=prediction.precision, score=prediction.score
+    )
     description = model_files.read_description(model)
     _check_categories(truth, segmenter.categories, validation_set, model)
     report = SkipReport(output.with_name(f"{output.stem}.skipped.json"), max_skipped)
@@ -80,7 +82,7 @@ def evaluate_detector(
     rows = tqdm(images, desc="evaluating", unit="image", disable=None)
     detections: Results = []
     seen: set[int] = set()
-    for image_id, _, found in predict_images(segmenter, rows, prediction, SCORE, report):
+    for image_id, found in predict_images(segmenter, rows, prediction, SCORE, report):
         seen.add(image_id)
         detections += to_results(image_id, found)
     report.finish()

@@ -1,5 +1,9 @@
-"""Predict with a trained network: scale, detect, paste."""
+"""Predict with a trained network, in stages: scale, detect, paste."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -7,16 +11,40 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segloop.config import Precision, Score
 from segloop.data.masks import Rle
 from segloop.detection import model_files
 from segloop.detection.backends import Backend
 from segloop.detection.pasting import paste_mask
 from segloop.detection.scaling import scale_image, scaled_size
-from segloop.detection.segmenter import Detections, ImageArray, numerical_settings
+from segloop.detection.segmenter import Detections, ImageArray, numerical_settings, times_iou
+from segloop.detection.stages import Prepared
+
+
+@dataclass(frozen=True)
+class RawDetections:
+    """What the network found in an image, on the CPU or on its way there.
+
+    Attributes
+    ----------
+    arrays
+        As `segloop.detection.backends.Network.detect` describes them.
+    prepared
+        The image.
+    above
+        Only detections above this score were asked for.
+    arrived
+        Returns when the arrays are there.
+    """
+
+    arrays: dict[str, Tensor]
+    prepared: Prepared
+    above: float
+    arrived: Callable[[], None]
 
 
 class NetworkSegmenter:
-    """A trained network of any backend; see `segloop.detection.segmenter.Segmenter`.
+    """A trained network of any backend; see `segloop.detection.segmenter.Segmenter` and `.stages.Stages`.
 
     Parameters
     ----------
@@ -26,15 +54,31 @@ class NetworkSegmenter:
         A model directory.
     device, threads
         Where it predicts, and with how many threads of numerical code.
+    precision, score
+        As `PredictionConfig` describes them.
     """
 
-    def __init__(self, backend: Backend, model: Path, *, device: torch.device, threads: int) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        model: Path,
+        *,
+        device: torch.device,
+        threads: int,
+        precision: Precision = "float32",
+        score: Score = "class",
+    ) -> None:
         network, description, config = backend.load_model(model)
         self._to_batch = backend.to_batch
+        self._stride = backend.stride_of(network)
         self._network = network.to(device).eval()
+        if precision != "float32":
+            backend.keep_float32_geometry(self._network)
         self._config = config
         self._device = device
         self._threads = threads
+        self._score = score
+        self.precision = precision
         self.categories: list[dict[str, Any]] = description["categories"]
         self.embedding_parts = model_files.embedding_parts(config)
         self.embedding_dim = sum(self.embedding_parts.values())
@@ -44,44 +88,80 @@ class NetworkSegmenter:
 
     def predict(self, images: list[ImageArray], *, score: float, scale: float = 1.0) -> list[Detections]:
         """Find objects; see `Segmenter.predict`."""
+        prepared = [self.prepare(image, scale) for image in images]
         detections: list[Detections] = []
-        with numerical_settings(self._device, self._threads), torch.inference_mode():
-            for group in _runs_of_equal_size(images):
-                detections += self._predict_equal(group, score, scale)
+        with numerical_settings(self._device, self._threads):
+            for _, alike in groupby(prepared, key=lambda one: one.like):
+                detections += [self.finish(found) for found in self.detect(list(alike), score)]
         return detections
 
-    def _predict_equal(self, images: list[ImageArray], score: float, scale: float) -> list[Detections]:
-        height, width = images[0].shape[:2]
-        size = scaled_size(height, width, self._config, scale)
-        batch = self._to_batch([scale_image(image, size) for image in images], self._device)
-        found = self._network.detect(batch, [size] * len(images), score)
-        return [self._detections(one, height, width, size) for one in found]
+    @property
+    def parallel(self) -> bool:
+        """Whether images go through the network one by one in several threads; see `Stages.parallel`."""
+        return self._device.type == "cpu"
 
-    def _detections(self, found: dict[str, Tensor], height: int, width: int, size: tuple[int, int]) -> Detections:
-        arrays = {name: value.float().cpu().numpy() for name, value in found.items() if name != "label"}
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Hold torch's settings: on a CPU one thread an image."""
+        with numerical_settings(self._device, 1 if self.parallel else self._threads):
+            yield
+
+    def prepare(self, image: ImageArray, scale: float = 1.0) -> Prepared:
+        """Scale an image; see `Stages.prepare`."""
+        height, width = image.shape[:2]
+        size = scaled_size(height, width, self._config, scale)
+        # Padding changes the statistics of group normalisation: images share a batch only where it adds none.
+        like = (-(-size[0] // self._stride) * self._stride, -(-size[1] // self._stride) * self._stride)
+        return Prepared(scale_image(image, size), height, width, like)
+
+    def detect(self, images: list[Prepared], score: float) -> list[RawDetections]:
+        """Run the network; see `Stages.detect`. On a CPU an image's result is the same bits in any batch."""
+        if self.parallel:
+            return [raw for image in images for raw in self._detect_batch([image], score)]
+        return self._detect_batch(images, score)
+
+    def _detect_batch(self, images: list[Prepared], score: float) -> list[RawDetections]:
+        pixels = [image.pixels for image in images]
+        half = self.precision != "float32"
+        # Both belong to a thread, and stages may run in any.
+        with torch.inference_mode(), torch.autocast(self._device.type, getattr(torch, self.precision), enabled=half):
+            batch = self._to_batch(pixels, self._device)
+            # A predicted IoU is at most 1: whose class score is not above the limit has no product above it.
+            found = self._network.detect(batch, [image.shape[:2] for image in pixels], score)
+            return self._fetch(found, images, score)
+
+    def _fetch(self, found: list[dict[str, Tensor]], images: list[Prepared], score: float) -> list[RawDetections]:
+        """Start the way of results to the CPU without waiting for it."""
+        # Embeddings and masks of a lower precision are made float32 there, at no cost to the device.
+        moved = [{name: value.to("cpu", non_blocking=True) for name, value in one.items()} for one in found]
+        arrived = _nothing
+        if self._device.type == "cuda":
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record()
+            arrived = event.synchronize
+        return [RawDetections(arrays, image, score, arrived) for arrays, image in zip(moved, images, strict=True)]
+
+    def finish(self, found: RawDetections) -> Detections:
+        """Paste and encode masks; see `Stages.finish`."""
+        found.arrived()
+        height, width, size = found.prepared.height, found.prepared.width, found.prepared.pixels.shape[:2]
+        arrays = {name: value.float().numpy() for name, value in found.arrays.items() if name != "label"}
         ratio = np.array([width / size[1], height / size[0]] * 2, dtype=np.float32)
         box = np.clip(arrays["box"] * ratio, 0, np.array([width, height] * 2, dtype=np.float32))
         pasted = [paste_mask(mask, corners, height, width) for mask, corners in zip(arrays["mask"], box, strict=True)]
         # A detection without a single pixel is no mask, whatever its score.
         kept = np.array([mask is not None for mask in pasted], dtype=bool)
         masks: list[Rle] = [mask for mask in pasted if mask is not None]
-        return Detections(
+        detections = Detections(
             score=arrays["score"][kept],
-            category=self._category[found["label"].cpu().numpy()[kept] - 1],
+            category=self._category[found.arrays["label"].numpy()[kept] - 1],
             box=box[kept],
             masks=masks,
             embedding=arrays["embedding"][kept],
             predicted_iou=arrays["predicted_iou"][kept] if self.predicts_iou else None,
         )
+        return detections if self._score == "class" else times_iou(detections, found.above)
 
 
-def _runs_of_equal_size(images: list[ImageArray]) -> list[list[ImageArray]]:
-    # Images of different sizes would need padding, and padding changes the statistics of group normalisation: what
-    # is found in an image would depend on its neighbours in the batch.
-    runs: list[list[ImageArray]] = []
-    for image in images:
-        if runs and runs[-1][0].shape == image.shape:
-            runs[-1].append(image)
-        else:
-            runs.append([image])
-    return runs
+def _nothing() -> None:
+    """Wait for nothing."""

@@ -1,24 +1,28 @@
 """Predict one shard of the pool."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator
+from importlib import metadata
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Final
 
 from tqdm import tqdm
 
+from segloop import __version__
 from segloop.config import PredictionConfig
-from segloop.data.images import ImageError, open_image
-from segloop.data.pool import read_shard
+from segloop.data.pool import ShardImages, read_shard
 from segloop.data.skipped import SkipReport
 from segloop.detection import model_files
-from segloop.detection.dataset import read_ahead
-from segloop.detection.segmenter import Detections, ImageArray, Segmenter, load_segmenter
+from segloop.detection.partial import PartialPredictions
+from segloop.detection.pipeline import Predicted, predict_stream
+from segloop.detection.segmenter import Detections, Segmenter, gpu_was_given, load_segmenter, resolve_device
+from segloop.errors import SegloopError
+from segloop.files import sha256_file
 from segloop.store.predictions import PredictionWriter
 
-READING_THREADS = 1
-"""Threads that open images while the network works."""
-
-Item = TypeVar("Item")
+SOFTWARE: Final = ("torch", "torchvision", "numpy", "pillow", "pycocotools")
+"""Whose versions decide about the last bits of a prediction."""
 
 
 def predict_shard(
@@ -34,6 +38,8 @@ def predict_shard(
     max_skipped: float,
 ) -> None:
     """Predict the images of a shard and store every prediction above `store_score`.
+
+    Killed, it leaves its results in a hidden folder beside the store, from which the next call goes on.
 
     Parameters
     ----------
@@ -55,26 +61,70 @@ def predict_shard(
     Raises
     ------
     SegloopError
-        If the model is not whole, the device cannot be used, or too many images cannot be read.
+        If the model is not whole, the device cannot be used or fails, another process predicts the shard, or too many
+        images cannot be read.
     """
-    segmenter = load_segmenter(model, device=device, threads=prediction.threads, score=prediction.score)
     table = read_shard(images)
     report = SkipReport(skipped, max_skipped)
-    with PredictionWriter(
-        output,
-        iteration=iteration,
-        shard=shard,
-        model_sha256=model_files.read_description(model)["weights_sha256"],
-        embedding_dim=segmenter.embedding_dim,
-        has_predicted_iou=segmenter.predicts_iou,
-        embedding_parts=segmenter.embedding_parts,
-    ) as writer:
-        records = zip(table.image_id.tolist(), table.file_name, strict=True)
-        rows = tqdm(records, total=len(table.file_name), desc=f"shard {shard}", unit="image", disable=None)
-        for image_id, image, found in predict_images(segmenter, rows, prediction, prediction.store_score, report):
-            writer.append(image_id, image.shape[0], image.shape[1], found)
-        # Before the store takes its name: a shard with too many holes must not pass for a whole one.
+    key = _key(model, table, shard, iteration, prediction, device)
+    with PartialPredictions(output, key) as partial:
+        segmenter = load_segmenter(
+            model, device=device, threads=prediction.threads, precision=prediction.precision, score=prediction.score
+        )
+        _predict_rest(segmenter, table, partial, prediction, f"shard {shard}")
+        with PredictionWriter(
+            output,
+            iteration=iteration,
+            shard=shard,
+            model_sha256=key["weights_sha256"],
+            embedding_dim=segmenter.embedding_dim,
+            has_predicted_iou=segmenter.predicts_iou,
+            embedding_parts=segmenter.embedding_parts,
+        ) as writer:
+            for one, found in _without_unreadable(partial, report):
+                writer.append(one.image_id, one.height, one.width, found)
+            # Before the store takes its name: a shard with too many holes must not pass for a whole one.
+            _finish(report, partial)
+        partial.remove()
+
+
+def _key(
+    model: Path, table: ShardImages, shard: int, iteration: int, prediction: PredictionConfig, device: str
+) -> dict[str, Any]:
+    """Return everything that the bytes of a prediction store depend on, but for the images' own bytes."""
+    images = json.dumps([table.image_id.tolist(), table.file_name]).encode()
+    return {
+        "model": sha256_file(model / model_files.DESCRIPTION),
+        "weights_sha256": model_files.read_description(model)["weights_sha256"],
+        "images": hashlib.sha256(images).hexdigest(),
+        "shard": shard,
+        "iteration": iteration,
+        "store_score": prediction.store_score,
+        "score": prediction.score,
+        "precision": prediction.precision,
+        "device": resolve_device(device, gpu_was_given()).type,
+        "versions": {"segloop": __version__, **{name: metadata.version(name) for name in SOFTWARE}},
+    }
+
+
+def _predict_rest(
+    segmenter: Segmenter, table: ShardImages, partial: PartialPredictions, prediction: PredictionConfig, name: str
+) -> None:
+    """Predict the images of a shard that an earlier attempt has not done."""
+    done, total = len(partial), len(table)
+    rest = zip(table.image_id[done:].tolist(), table.file_name[done:], strict=True)
+    results = predict_stream(segmenter, rest, prediction, prediction.store_score)
+    for one in tqdm(results, initial=done, total=total, desc=name, unit="image", disable=None):
+        partial.append(one)
+
+
+def _finish(report: SkipReport, partial: PartialPredictions) -> None:
+    try:
         report.finish()
+    except SegloopError:
+        # The images have to be mended, and then they are read again.
+        partial.remove()
+        raise
 
 
 def predict_images(
@@ -83,43 +133,21 @@ def predict_images(
     prediction: PredictionConfig,
     score: float,
     report: SkipReport,
-) -> Iterator[tuple[int, ImageArray, Detections]]:
+) -> Iterator[tuple[int, Detections]]:
     """Predict images given as (id, file name), in order; those that cannot be read are reported and left out.
 
     Yields
     ------
-    Image id, pixels and detections above `score`.
+    Image id and detections above `score`.
     """
-    for batch in batches(_readable(images, report), prediction.batch_size):
-        found = segmenter.predict([image for _, image in batch], score=score)
-        for (image_id, image), detections in zip(batch, found, strict=True):
-            yield image_id, image, detections
+    for one, found in _without_unreadable(predict_stream(segmenter, images, prediction, score), report):
+        yield one.image_id, found
 
 
-def _readable(images: Iterable[tuple[int, str]], report: SkipReport) -> Iterator[tuple[int, ImageArray]]:
-    for image_id, file, image in read_ahead(_open, images, READING_THREADS):
-        if isinstance(image, ImageError):
-            report.skip(file, image_id, str(image))
+def _without_unreadable(results: Iterable[Predicted], report: SkipReport) -> Iterator[tuple[Predicted, Detections]]:
+    for one in results:
+        if isinstance(one.outcome, str):
+            report.skip(one.file, one.image_id, one.outcome)
         else:
             report.use()
-            yield image_id, image
-
-
-def _open(record: tuple[int, str]) -> tuple[int, str, ImageArray | ImageError]:
-    image_id, file = record
-    try:
-        return image_id, file, open_image(Path(file))
-    except ImageError as error:
-        return image_id, file, error
-
-
-def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Cut items into lists of `size`; the last one may be shorter."""
-    batch: list[Item] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+            yield one, one.outcome

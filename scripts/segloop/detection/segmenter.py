@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from segloop.config import Precision, Score
 from segloop.data.masks import Rle
 from segloop.detection import model_files
 from segloop.errors import SegloopError
@@ -87,22 +88,6 @@ class Segmenter(Protocol):
         """
 
 
-class IouScored:
-    """A segmenter whose scores are those of another one times its predicted IoU (Mask Scoring R-CNN, section 3.1)."""
-
-    def __init__(self, segmenter: Segmenter) -> None:
-        self._segmenter = segmenter
-        self.embedding_dim = segmenter.embedding_dim
-        self.embedding_parts = segmenter.embedding_parts
-        self.predicts_iou = segmenter.predicts_iou
-        self.categories = segmenter.categories
-
-    def predict(self, images: list[ImageArray], *, score: float, scale: float = 1.0) -> list[Detections]:
-        """Find objects; see `Segmenter.predict`."""
-        # A predicted IoU is at most 1: whose class score is not above the limit has no product above it.
-        return [times_iou(one, score) for one in self._segmenter.predict(images, score=score, scale=scale)]
-
-
 def times_iou(found: Detections, above: float) -> Detections:
     """Multiply scores by predicted IoU; keep what is above a score, in descending order.
 
@@ -130,7 +115,12 @@ def times_iou(found: Detections, above: float) -> Detections:
 
 
 def load_segmenter(
-    model: Path, *, device: str, threads: int, score: Literal["class", "class_times_iou"] = "class"
+    model: Path,
+    *,
+    device: str,
+    threads: int,
+    precision: Precision = "float32",
+    score: Score = "class",
 ) -> Segmenter:
     """Open a trained model.
 
@@ -142,6 +132,8 @@ def load_segmenter(
         `auto`, `cpu` or `cuda`.
     threads
         Threads of numerical code while it predicts.
+    precision
+        Of its convolutions and products.
     score
         What the score of a detection is: `PredictionConfig.score`.
 
@@ -158,15 +150,13 @@ def load_segmenter(
     description = model_files.read_description(model)
     backend = backend_of(description["backend"], str(model / model_files.DESCRIPTION))
     where = resolve_device(device, gpu_was_given())
-    segmenter = NetworkSegmenter(backend, model, device=where, threads=threads)
-    if score == "class":
-        return segmenter
-    if not segmenter.predicts_iou:
+    segmenter = NetworkSegmenter(backend, model, device=where, threads=threads, precision=precision, score=score)
+    if score == "class_times_iou" and not segmenter.predicts_iou:
         raise SegloopError(
             f"prediction.score: class_times_iou needs a predicted IoU, and {model} was trained without a mask IoU "
             "head. Set prediction.score: class, or set detector.mask_iou_head: true and train again."
         )
-    return IouScored(segmenter)
+    return segmenter
 
 
 def gpu_was_given() -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -19,6 +20,7 @@ from segloop.detection import model_files
 from segloop.detection.heads import EmbeddingHeads, IgnoringProposals, MaskRCNN
 from segloop.detection.initial_weights import load_weights
 from segloop.detection.mask_iou import MaskIouHead
+from segloop.detection.mixed_precision import hand_out_float32
 from segloop.detection.pooling import RegionPooler
 from segloop.detection.segmenter import ImageArray
 from segloop.detection.tiny import HIDDEN, MASK_IOU_WIDTH, PYRAMID, build_tiny
@@ -159,6 +161,11 @@ def load_model(model: Path) -> tuple[MaskRCNN, dict[str, Any], DetectorConfig]:
     return network, description, config
 
 
+def padded(side: int) -> int:
+    """Return a side in pixels with its padding: a multiple of `STRIDE`."""
+    return -(-side // STRIDE) * STRIDE
+
+
 def to_batch(images: list[ImageArray], device: torch.device) -> Tensor:
     """Normalise images and pad them at the right and the bottom with the mean colour.
 
@@ -171,11 +178,46 @@ def to_batch(images: list[ImageArray], device: torch.device) -> Tensor:
     -------
     float32[B, 3, H, W] with H and W multiples of 32.
     """
-    height, width = (-(-max(image.shape[axis] for image in images) // STRIDE) * STRIDE for axis in (0, 1))
-    batch = np.empty((len(images), height, width, 3), dtype=np.float32)
+    if device.type != "cpu":
+        return to_gpu_batch(images, device)
+    height, width = (padded(max(image.shape[axis] for image in images)) for axis in (0, 1))
+    batch: npt.NDArray[np.float32] = np.empty((len(images), height, width, 3), dtype=np.float32)
     batch[:] = np.float32(255) * np.asarray(MEAN, np.float32)
     for row, image in zip(batch, images, strict=True):
         row[: image.shape[0], : image.shape[1]] = image
-    batch = (batch / np.float32(255) - np.asarray(MEAN, np.float32)) / np.asarray(DEVIATION, np.float32)
+    batch /= np.float32(255)
+    batch -= np.asarray(MEAN, np.float32)
+    batch /= np.asarray(DEVIATION, np.float32)
     # A permuted view of [B, H, W, 3] is channels-last already.
     return torch.from_numpy(batch).permute(0, 3, 1, 2).to(device)
+
+
+def to_gpu_batch(images: list[ImageArray], device: torch.device) -> Tensor:
+    """Do what `to_batch` does with a quarter of the transfer: bytes travel, and the device makes numbers of them.
+
+    The copy does not wait for the device. Equal to `to_batch` up to rounding.
+    """
+    height, width = (padded(max(image.shape[axis] for image in images)) for axis in (0, 1))
+    # Pinned memory is what a copy that does not wait needs; without a GPU there is none.
+    pixels = torch.zeros((len(images), height, width, 3), dtype=torch.uint8, pin_memory=device.type == "cuda")
+    for row, image in zip(pixels.numpy(), images, strict=True):
+        row[: image.shape[0], : image.shape[1]] = image
+    batch = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).to(torch.float32)
+    mean, deviation = (torch.tensor(values, device=device).reshape(3, 1, 1) for values in (MEAN, DEVIATION))
+    batch.div_(255).sub_(mean).div_(deviation)
+    for row, image in zip(batch, images, strict=True):
+        row[:, image.shape[0] :] = 0
+        row[:, :, image.shape[1] :] = 0
+    return batch
+
+
+def stride_of(model: MaskRCNN) -> int:
+    """Return the number of pixels of which padded sides are a multiple."""
+    return STRIDE
+
+
+def keep_float32_geometry(model: MaskRCNN) -> None:
+    """Prepare a network for mixed precision; see `segloop.detection.mixed_precision`."""
+    heads = model.roi_heads
+    modules = [model.rpn.head, heads.box_head, heads.box_predictor, heads.mask_predictor]
+    hand_out_float32(modules if heads.mask_iou_head is None else [*modules, heads.mask_iou_head])

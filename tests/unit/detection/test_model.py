@@ -10,7 +10,7 @@ from segloop.detection import model_files
 from segloop.detection.heads import MaskRCNN
 from segloop.detection.scaling import scaled_size
 from segloop.detection.segmenter import numerical_settings
-from segloop.detection.torchvision_backend import build_model, load_initial_weights, to_batch
+from segloop.detection.torchvision_backend import build_model, load_initial_weights, to_batch, to_gpu_batch
 from segloop.errors import SegloopError
 
 
@@ -140,6 +140,16 @@ def test_a_batch_is_padded_with_the_mean_colour() -> None:
     assert batch.is_contiguous(memory_format=torch.channels_last)
     assert batch[0, :, 30:].abs().max() < 1e-6
     assert batch[0, 0, 0, 0].item() == pytest.approx((1 - 0.485) / 0.229, rel=1e-5)
+
+
+def test_the_batch_of_a_gpu_holds_the_same_numbers() -> None:
+    random = np.random.default_rng(3)
+    images = [random.integers(0, 256, shape).astype(np.uint8) for shape in ((30, 20, 3), (33, 31, 3))]
+    expected, batch = (make(images, torch.device("cpu")) for make in (to_batch, to_gpu_batch))
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(batch, expected, atol=2e-6, rtol=0)
+    assert not batch[0, :, 30:].any()
+    assert not batch[0, :, :, 20:].any()
 
 
 @pytest.fixture(scope="module")

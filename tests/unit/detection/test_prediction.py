@@ -1,4 +1,11 @@
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +33,9 @@ def write_shard(path: Path, files: list[Path]) -> Path:
     return path
 
 
-def predict(trained: tuple[Path, Path], files: list[Path], folder: Path, max_skipped: float = 0.0) -> Path:
+def predict(
+    trained: tuple[Path, Path], files: list[Path], folder: Path, max_skipped: float = 0.0, **settings: Any
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     predict_shard(
         model=trained[0],
@@ -35,7 +44,7 @@ def predict(trained: tuple[Path, Path], files: list[Path], folder: Path, max_ski
         iteration=2,
         output=folder / "4.zarr",
         skipped=folder / "4.skipped.json",
-        prediction=PredictionConfig(store_score=0.2, batch_size=3),
+        prediction=PredictionConfig(**{"store_score": 0.2, "batch_size": 3, **settings}),
         device="cpu",
         max_skipped=max_skipped,
     )
@@ -101,3 +110,58 @@ def test_an_empty_shard(trained: tuple[Path, Path], tmp_path: Path) -> None:
     shard = PredictionShard.open(predict(trained, [], tmp_path / "run"))
     assert len(shard) == 0
     assert shard.embeddings().shape == (0, 64)
+
+
+def test_any_number_of_threads_gives_the_same_bytes(
+    trained: tuple[Path, Path], files: list[Path], tmp_path: Path
+) -> None:
+    one = predict(trained, files, tmp_path / "one")
+    several = predict(trained, files, tmp_path / "several", threads=3, batch_size="auto")
+    assert contents(one) == contents(several)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from segloop.config import PredictionConfig
+from segloop.detection import partial
+from segloop.detection.prediction import predict_shard
+
+partial.PART_SECONDS = 0.0
+folder = Path(sys.argv[2])
+predict_shard(
+    model=Path(sys.argv[1]), images=folder / "shard.parquet", shard=4, iteration=2, output=folder / "4.zarr",
+    skipped=folder / "4.skipped.json", prediction=PredictionConfig(store_score=0.2), device="cpu", max_skipped=0.5,
+)
+"""
+
+
+def test_a_killed_shard_goes_on(
+    trained: tuple[Path, Path], files: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The store is the same bytes as an undisturbed one, and what was done is not done again."""
+    many = [*files, tmp_path / "gone.png"] * 30
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    write_shard(folder / "shard.parquet", many)
+    source = os.pathsep.join(path for path in sys.path if path)
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(trained[0]), str(folder)], env={**os.environ, "PYTHONPATH": source}
+    )
+    while not (folder / ".4.zarr.partial" / "000008.npz").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / "4.zarr").exists()
+    kept = len(list((folder / ".4.zarr.partial").glob("*.npz")))
+    assert 9 <= kept < len(many)
+    with caplog.at_level(logging.INFO, "segloop"):
+        store = predict(trained, many, folder, max_skipped=0.5, threads=2)
+    assert f"going on after {kept} images" in caplog.text
+    assert not (folder / ".4.zarr.partial").exists()
+    undisturbed = predict(trained, many, tmp_path / "undisturbed", max_skipped=0.5)
+    assert contents(store) == contents(undisturbed)
+    reports = [read_json(path.with_name("4.skipped.json")) for path in (store, undisturbed)]
+    assert reports[0] == reports[1]
+    assert len(reports[0]["skipped"]) == 30
