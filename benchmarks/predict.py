@@ -32,9 +32,10 @@ from segloop.data.coco import annotation
 from segloop.data.demo import CATEGORIES, make_scene
 from segloop.data.images import open_image
 from segloop.detection import model_files
+from segloop.detection.network_segmenter import NetworkSegmenter
 from segloop.detection.pipeline import predict_stream
 from segloop.detection.segmenter import load_segmenter
-from segloop.detection.torchvision_backend import TorchvisionSegmenter, build_model, load_model, to_gpu_batch
+from segloop.detection.torchvision_backend import build_model, load_model, to_gpu_batch
 from segloop.detection.training import train_detector
 from segloop.files import write_json
 from segloop.randomness import generator
@@ -123,7 +124,7 @@ def train(folder: Path) -> Path:
 # --- contestants --------------------------------------------------------------------------------------------------
 
 
-def plain_loop(segmenter: TorchvisionSegmenter, files: Files, output: Path, score: float) -> None:
+def plain_loop(segmenter: NetworkSegmenter, files: Files, output: Path, score: float) -> None:
     """Open, predict, paste, encode and store image after image."""
     with writer(segmenter, output) as store:
         for image_id, file in files:
@@ -132,7 +133,7 @@ def plain_loop(segmenter: TorchvisionSegmenter, files: Files, output: Path, scor
             store.append(image_id, image.shape[0], image.shape[1], found)
 
 
-def pipeline(segmenter: TorchvisionSegmenter, files: Files, output: Path, prediction: PredictionConfig) -> None:
+def pipeline(segmenter: NetworkSegmenter, files: Files, output: Path, prediction: PredictionConfig) -> None:
     """Do the same with everything overlapped."""
     with writer(segmenter, output) as store:
         for one in predict_stream(segmenter, files, prediction, prediction.store_score):
@@ -141,7 +142,7 @@ def pipeline(segmenter: TorchvisionSegmenter, files: Files, output: Path, predic
             store.append(one.image_id, one.height, one.width, one.outcome)
 
 
-def writer(segmenter: TorchvisionSegmenter, output: Path) -> PredictionWriter:
+def writer(segmenter: NetworkSegmenter, output: Path) -> PredictionWriter:
     """Return a store to write."""
     return PredictionWriter(
         output,
@@ -176,7 +177,7 @@ def on_cpu(model: Path, files: Files, folder: Path, cores: int, rounds: int) -> 
     contestants: dict[str, Callable[[], None]] = {}
     for threads in dict.fromkeys((1, cores)):
         segmenter = load_segmenter(model, device="cpu", threads=threads)
-        assert isinstance(segmenter, TorchvisionSegmenter)
+        assert isinstance(segmenter, NetworkSegmenter)
         settings = PredictionConfig(threads=threads, store_score=score)
         plain, piped = folder / f"plain_{threads}.zarr", folder / f"pipeline_{threads}.zarr"
         contestants[f"plain_{threads}"] = lambda s=segmenter, o=plain: plain_loop(s, files, o, score)
@@ -223,7 +224,8 @@ def on_gpu(folder: Path, rounds: int, images: int = 128) -> dict[str, Any]:
     model, files = large_model(folder), large_images(folder, images)
     threads, rows = min(16, os.cpu_count() or 1), []
     for precision in ("float32", "float16"):
-        segmenter = TorchvisionSegmenter(model, device=torch.device("cuda"), threads=threads, precision=precision)
+        segmenter = load_segmenter(model, device="cuda", threads=threads, precision=precision)
+        assert isinstance(segmenter, NetworkSegmenter)
         settings: dict[str, Any] = {"threads": threads, "store_score": 0.0, "precision": precision}
         contestants: dict[str, Callable[[], None]] = {
             "plain": lambda s=segmenter: plain_loop(s, files, folder / "gpu_plain.zarr", 0.0),
@@ -274,7 +276,7 @@ def large_images(folder: Path, count: int) -> Files:
     return files
 
 
-def network_alone(model: Path, files: Files, size: int, segmenter: TorchvisionSegmenter) -> Callable[[], None]:
+def network_alone(model: Path, files: Files, size: int, segmenter: NetworkSegmenter) -> Callable[[], None]:
     """Return what runs the network to its mask probabilities on one batch that lies on the GPU, for as many images."""
     network = load_model(model)[0].to("cuda").eval()
     pixels = [segmenter.prepare(open_image(files[3 * (place % (len(files) // 3))][1])).pixels for place in range(size)]
