@@ -18,7 +18,7 @@ from common import PROFILE, REPOSITORY, heading, publish
 
 CASES = [("nuclei", 4, 1), ("nuclei", 2_000, 2), ("nuclei", 10_000, 1), ("ade20k_places", 800, 6)]
 """Configuration, shards, iterations. The last one is all of Places: 8 million images, 10,000 a shard."""
-IMPORTS = {"numpy": "import numpy", "torch": "import torch, torchvision"}
+IMPORTS = ("import numpy", "import torch, torchvision")
 REPEATS = 5
 
 
@@ -104,7 +104,7 @@ def table_of_jobs(rules: dict[str, int], local: set[str]) -> list[str]:
 def start_seconds() -> dict[str, float]:
     """Return the CPU seconds until each entry script could begin, and those of what the slowest ones import."""
     scripts = sorted((REPOSITORY / "scripts").glob("*.py"))
-    programs = {f"`{name}` alone": program for name, program in IMPORTS.items()}
+    programs = {f"`{program}` alone": program for program in IMPORTS}
     programs |= {path.name: f"import runpy; runpy.run_path({str(path)!r})" for path in scripts}
     # In turn, so that a busy minute of the machine does not fall on one of them alone.
     rounds = [{name: start(program) for name, program in programs.items()} for _ in range(REPEATS)]
