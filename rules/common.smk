@@ -288,8 +288,16 @@ def training():
 
 def upper_bound_training():
     """Return the training section with the steps of all later iterations together."""
-    steps = CONFIG.training.finetune_steps * max(CONFIG.loop.iterations, 1)
-    return training() | {"finetune_steps": steps}
+    iterations, section = max(CONFIG.loop.iterations, 1), training()
+    lengths = {name: section[name] for name in ("finetune_steps", "finetune_epochs")}
+    return section | {
+        name: value and value * iterations for name, value in lengths.items()
+    }
+
+
+def measures_while_training(value, otherwise):
+    """Return a value that a training needs to measure average precision, if it does so before its end."""
+    return value if CONFIG.training.evaluate_steps else otherwise
 
 
 def training_processes():

@@ -18,6 +18,7 @@ rule train_detector:
     input:
         training_set="results/iter_{iteration}/training_set.json",
         previous_model=previous_model(),
+        validation_set=measures_while_training("resources/seed/val.json", []),
     output:
         model=directory("results/iter_{iteration}/model"),
     log:
@@ -35,6 +36,7 @@ rule train_detector:
         iteration=iteration_of,
         checkpoints="checkpoints/iter_{iteration}",
         detector=section("detector"),
+        prediction=measures_while_training(section("prediction"), {}),
         training=training(),
         fingerprint=weights_fingerprint,
         seed=CONFIG.seed,
@@ -78,6 +80,7 @@ if CONFIG.loop.control:
         input:
             training_set="results/iter_0/training_set.json",
             previous_model=previous_model("results/control"),
+            validation_set=measures_while_training("resources/seed/val.json", []),
         output:
             model=directory("results/control/iter_{iteration}/model"),
         log:
@@ -88,6 +91,7 @@ if CONFIG.loop.control:
             iteration=iteration_of,
             checkpoints="checkpoints/control/iter_{iteration}",
             detector=section("detector"),
+            prediction=measures_while_training(section("prediction"), {}),
             training=training(),
             fingerprint=weights_fingerprint,
             seed=CONFIG.seed,
@@ -134,6 +138,7 @@ if CONFIG.loop.upper_bound:
         input:
             training_set="results/upper_bound/training_set.json",
             previous_model=model_before(1, "results"),
+            validation_set=measures_while_training("resources/seed/val.json", []),
         output:
             model=directory("results/upper_bound/model"),
         log:
@@ -144,6 +149,7 @@ if CONFIG.loop.upper_bound:
             iteration=1,
             checkpoints="checkpoints/upper_bound",
             detector=section("detector"),
+            prediction=measures_while_training(section("prediction"), {}),
             training=upper_bound_training(),
             fingerprint=None,
             seed=CONFIG.seed,

@@ -227,6 +227,7 @@ if CONFIG.transfer:
         input:
             training_set="results/transfer/iter_{iteration}/{embedding}/training_set.json",
             previous_model=previous_model(),
+            validation_set=measures_while_training("resources/seed/val.json", []),
         output:
             model=directory("results/transfer/iter_{iteration}/{embedding}/model"),
         log:
@@ -237,6 +238,7 @@ if CONFIG.transfer:
             iteration=iteration_of,
             checkpoints="checkpoints/transfer/iter_{iteration}/{embedding}",
             detector=section("detector"),
+            prediction=measures_while_training(section("prediction"), {}),
             training=training(),
             fingerprint=weights_fingerprint,
             seed=CONFIG.seed,

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from segloop.config import DetectorConfig, TrainingConfig, load
+from segloop.config import DetectorConfig, PredictionConfig, TrainingConfig, load
 from segloop.detection.launching import launch_training
 from segloop.jobs import job, optional
 
@@ -21,6 +21,8 @@ def main(snakemake: Any) -> None:
             checkpoints=Path(snakemake.params.checkpoints),
             detector=DetectorConfig.model_validate(snakemake.params.detector),
             training=TrainingConfig.model_validate(snakemake.params.training),
+            validation_set=optional(snakemake.input.validation_set),
+            prediction=PredictionConfig.model_validate(snakemake.params.prediction),
             iteration=snakemake.params.iteration,
             seed=snakemake.params.seed,
             device=snakemake.params.device,

@@ -184,7 +184,7 @@ class TrainingClusterConfig(Section):
 
 
 class TrainingConfig(Section):
-    """How the detector learns. Steps, not epochs, so that runs with more data cost the same."""
+    """How the detector learns: by steps, so that runs with more data cost the same, or by epochs."""
 
     WHERE: ClassVar[set[str]] = {"checkpoint_steps", "launcher", "cluster"}
     """Keys that say nothing about what is learned."""
@@ -193,8 +193,18 @@ class TrainingConfig(Section):
     """Optimiser steps of iteration 0."""
     finetune_steps: Positive = 30_000
     """Optimiser steps of every later iteration (and of each control iteration)."""
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """In place of `steps`: so many times the number of training images; null: `steps`."""
+    finetune_epochs: Annotated[float, Field(gt=0)] | None = None
+    """In place of `finetune_steps`, the same; the schedule's fractions are then fractions of the epochs."""
     initialise: Literal["previous", "scratch"] = "previous"
     """Later iterations go on from the previous weights, or start again like iteration 0."""
+    seed_share: Share | None = None
+    """Once something was collected: the share of images from the seed set among those of a step, on average; null:
+    every image is seen equally often, wherever it is from."""
+    collected_weight: Share = 1.0
+    """How much a collected mask counts beside one of the seed set: the share of the steps with its image in which it is
+    an example. In the others its region is left out, neither object nor background."""
     batch_size: Positive = 2
     """Images a step; several processes share them out."""
     optimiser: Literal["sgd", "adamw"] = "sgd"
@@ -221,6 +231,13 @@ class TrainingConfig(Section):
     """Side in pixels of the random square crop after the change of scale; null: whole images."""
     ignore_unaccepted: bool = True
     """Leave proposals and anchors out of the negatives of which half lies in a prediction that was not accepted."""
+    evaluate_steps: Positive | None = None
+    """Measure AP on the validation set after so many steps, and at the end; null: at the end alone, by a step of its
+    own."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights become the model: those at the end, or those with the best AP, which needs `evaluate_steps`."""
+    patience: Positive | None = None
+    """End early when so many measurements in a row found no better AP; null: never. Needs `evaluate_steps`."""
     checkpoint_steps: Positive = 1000
     """A checkpoint is written after this many steps; a killed job goes on from the last one."""
     threads: Positive = 2
@@ -230,6 +247,15 @@ class TrainingConfig(Section):
     on after preemption and time limits."""
     cluster: TrainingClusterConfig = TrainingClusterConfig()
     """`submitit`: the job."""
+
+    @pydantic.model_validator(mode="after")
+    def _measures_what_it_needs(self) -> "TrainingConfig":
+        if self.evaluate_steps is None and (self.keep == "best" or self.patience is not None):
+            raise ValueError(
+                "training.keep: best and training.patience go by AP measured while it trains: set "
+                "training.evaluate_steps, or keep: last and patience: null"
+            )
+        return self
 
 
 Precision = Literal["float32", "float16", "bfloat16"]

@@ -1,8 +1,10 @@
 """From a canonical COCO file to training samples; what a step sees is a function of its key alone."""
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +46,24 @@ class Record:
     labels: npt.NDArray[np.int64]
     boxes: FloatArray
     ignored: FloatArray
+    collected: npt.NDArray[np.bool_]
+    """Which instances were collected from the pool."""
+    from_pool: bool = False
+    """Whether the image is from the pool, not from the seed set."""
+
+    def without(self, left_out: npt.NDArray[np.bool_]) -> "Record":
+        """Return the record with some instances bool[n] as ignored regions."""
+        if not left_out.any():
+            return self
+        kept = ~left_out
+        return replace(
+            self,
+            rles=[self.rles[row] for row in np.flatnonzero(kept)],
+            labels=self.labels[kept],
+            boxes=self.boxes[kept],
+            ignored=np.concatenate((self.ignored, self.boxes[left_out])),
+            collected=self.collected[kept],
+        )
 
 
 @dataclass(frozen=True)
@@ -156,9 +176,11 @@ class TrainingSet:
             self._keep(file, image)
         return image
 
-    def sample(self, index: int, view: View) -> Sample:
-        """Return a record as it looks through a view."""
-        return make_sample(self.image(index), self.records[index], view)
+    @cached_property
+    def parts(self) -> tuple[list[int], list[int]]:
+        """Return the images of the seed set and those of the pool."""
+        pool = [index for index, record in enumerate(self.records) if record.from_pool]
+        return sorted(set(range(len(self.records))) - set(pool)), pool
 
 
 def _open_or_error(record: Record) -> ImageArray | ImageError:
@@ -187,6 +209,9 @@ def _records(dataset: dict[str, Any]) -> Iterator[Record]:
             labels=np.array([label[one["category_id"]] for one in things], dtype=np.int64),
             boxes=_corners([one["bbox"] for one in things]),
             ignored=_corners([one["bbox"] for one in crowds]),
+            # A seed set by itself does not say where it is from.
+            collected=np.array([one.get("source") == "collected" for one in things], dtype=bool),
+            from_pool=image.get("source") == "pool",
         )
 
 
@@ -307,11 +332,39 @@ def batch_indices(images: int, batch_size: int, step: int, *key: int | str) -> l
     key
         What the order depends on besides, such as the seed and the iteration.
     """
-    chosen: list[int] = []
-    for position in range(step * batch_size, (step + 1) * batch_size):
-        epoch, place = divmod(position, images)
-        order = generator("order", *key, epoch).permutation(images)
-        chosen.append(int(order[place]))
+    places = range(step * batch_size, (step + 1) * batch_size)
+    return [_in_shuffled_epochs(images, place, *key) for place in places]
+
+
+def _in_shuffled_epochs(images: int, place: int, *key: int | str) -> int:
+    epoch, rank = divmod(place, images)
+    return int(generator("order", *key, epoch).permutation(images)[rank])
+
+
+def shared_indices(
+    parts: tuple[list[int], list[int]], share: float, batch_size: int, step: int, *key: int | str
+) -> list[int]:
+    """Return the images of a step if a share of all comes from the first of two parts, each in shuffled epochs.
+
+    Of any number n of images from the beginning, `floor(n share)` are from the first part, whatever the batches.
+    A part without images leaves everything to the other.
+
+    Parameters
+    ----------
+    parts
+        The images of each part.
+    share
+        In 0..1.
+    batch_size, step, key
+        As `batch_indices` takes them.
+    """
+    if not all(parts):
+        share = float(bool(parts[0]))
+    chosen = []
+    for place in range(step * batch_size, (step + 1) * batch_size):
+        before, after = math.floor(place * share), math.floor((place + 1) * share)
+        part, rank = (0, before) if after > before else (1, place - before)
+        chosen.append(parts[part][_in_shuffled_epochs(len(parts[part]), rank, f"part {part}", *key)])
     return chosen
 
 
@@ -328,15 +381,23 @@ def make_batch(
     With several ranks each gets every `size`-th of the samples that one alone would get.
     """
     samples = []
-    places = list(enumerate(batch_indices(len(training_set), training.batch_size, step, *key)))
-    for place, index in places[ranks.rank :: ranks.size]:
+    if training.seed_share is None:
+        indices = batch_indices(len(training_set), training.batch_size, step, *key)
+    else:
+        indices = shared_indices(training_set.parts, training.seed_share, training.batch_size, step, *key)
+    for place, index in list(enumerate(indices))[ranks.rank :: ranks.size]:
         record = training_set.records[index]
         random = generator("augment", *key, step, place)
-        samples.append(training_set.sample(index, draw_view(random, record.height, record.width, detector, training)))
+        view = draw_view(random, record.height, record.width, detector, training)
+        # Drawn apart, so that views are the same with any weight.
+        counts = generator("weight", *key, step, place).random(len(record.labels)) < training.collected_weight
+        samples.append(make_sample(training_set.image(index), record.without(record.collected & ~counts), view))
     return samples
 
 
-def read_ahead(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+def read_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int
+) -> Generator[Result, None, None]:
     """Map a function over items in threads, a few items ahead of the consumer; the order is kept."""
     remaining = iter(items)
     with ThreadPoolExecutor(threads) as pool:

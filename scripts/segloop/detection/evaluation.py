@@ -71,15 +71,36 @@ def evaluate_detector(
         If the model is not whole, its categories are not those of the set, or too many images cannot be read.
     """
     began = time.monotonic()
+    report = SkipReport(output.with_name(f"{output.stem}.skipped.json"), max_skipped)
+    measured, detections = measure(model, validation_set, prediction, device, report)
+    write_json(results, detections)
+    write_json(output, {"schema_version": SCHEMA_VERSION, **measured, "seconds": round(time.monotonic() - began, 3)})
+
+
+def measure(
+    model: Path, validation_set: Path, prediction: PredictionConfig, device: str, report: SkipReport
+) -> tuple[dict[str, Any], Results]:
+    """Predict a labelled set and measure average precision, without writing anything but the report of skipped images.
+
+    Parameters
+    ----------
+    model, validation_set, prediction, device
+        As `evaluate_detector` takes them.
+    report
+        Takes the images that cannot be read.
+
+    Returns
+    -------
+    What `evaluate_detector` writes, and the detections in COCO's results format.
+    """
     truth = read_json(validation_set)
     segmenter = load_segmenter(
         model, device=device, threads=prediction.threads, precision=prediction.precision, score=prediction.score
     )
     description = model_files.read_description(model)
-    _check_categories(truth, segmenter.categories, validation_set, model)
-    report = SkipReport(output.with_name(f"{output.stem}.skipped.json"), max_skipped)
+    check_categories(truth, segmenter.categories, validation_set, model)
     images = [(image["id"], image["file_name"]) for image in truth["images"]]
-    rows = tqdm(images, desc="evaluating", unit="image", disable=None)
+    rows = tqdm(images, desc="evaluating", unit="image", leave=None, disable=None)
     detections: Results = []
     seen: set[int] = set()
     for image_id, found in predict_images(segmenter, rows, prediction, SCORE, report):
@@ -88,22 +109,17 @@ def evaluate_detector(
     report.finish()
     truth = _only(truth, seen)
     most = max(COCO_DETECTIONS, description["detector"]["detections_per_image"])
-    write_json(results, detections)
-    write_json(
-        output,
-        {
-            "schema_version": SCHEMA_VERSION,
-            **average_precision(truth, detections, most),
-            "images": len(truth["images"]),
-            "skipped": len(images) - len(seen),
-            "instances": sum(not annotation["iscrowd"] for annotation in truth["annotations"]),
-            "detections": len(detections),
-            "max_detections": most,
-            "weights_sha256": description["weights_sha256"],
-            "device": resolve_device(device, gpu_was_given()).type,
-            "seconds": round(time.monotonic() - began, 3),
-        },
-    )
+    measured = {
+        **average_precision(truth, detections, most),
+        "images": len(truth["images"]),
+        "skipped": len(images) - len(seen),
+        "instances": sum(not annotation["iscrowd"] for annotation in truth["annotations"]),
+        "detections": len(detections),
+        "max_detections": most,
+        "weights_sha256": description["weights_sha256"],
+        "device": resolve_device(device, gpu_was_given()).type,
+    }
+    return measured, detections
 
 
 def to_results(image_id: int, found: Detections) -> Results:
@@ -202,12 +218,19 @@ def bootstrap_ap(
     return samples
 
 
-def _check_categories(truth: dict[str, Any], categories: list[dict[str, Any]], path: Path, model: Path) -> None:
+def check_categories(truth: dict[str, Any], categories: list[dict[str, Any]], path: Path, known_to: Path) -> None:
+    """Refuse a labelled set whose categories are not those of a model or of its training set.
+
+    Raises
+    ------
+    SegloopError
+        If ids or names differ.
+    """
     expected, known = ({(one["id"], one["name"]) for one in many} for many in (truth["categories"], categories))
     if expected != known:
         first = sorted(expected ^ known)[0]
         raise SegloopError(
-            f"{path} and the model {model} have different categories (first difference: {first}). The seed set and the "
+            f"{path} and {known_to} have different categories (first difference: {first}). The seed set and the "
             "validation set need the same categories, with the same ids."
         )
 

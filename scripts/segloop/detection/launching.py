@@ -74,7 +74,8 @@ def request_of(arguments: dict[str, Any]) -> str:
     """Return a short name of what is to be learned, from what: another one means another model."""
     values = {name: _plain(value) for name, value in arguments.items()}
     # A name of a model zoo is no file, and stays the same "missing".
-    files = [arguments["training_set"], arguments["previous_model"], arguments["detector"].configuration]
+    files = [arguments.get(name) for name in ("training_set", "previous_model", "validation_set")]
+    files.append(arguments["detector"].configuration)
     values["files"] = [fingerprint(path) for path in files if path]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 

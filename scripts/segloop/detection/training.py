@@ -6,6 +6,7 @@ import logging
 import math
 import shutil
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,15 +15,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from segloop.config import DetectorConfig, TrainingConfig
+from segloop.config import DetectorConfig, PredictionConfig, TrainingConfig
 from segloop.data.skipped import SkipReport
 from segloop.detection import mask_iou, model_files
 from segloop.detection.backends import Backend, Targets, backend_of
 from segloop.detection.dataset import Sample, TrainingSet, make_batch, read_ahead
 from segloop.detection.distributed import ALONE, Losses, Ranks
+from segloop.detection.evaluation import check_categories, measure
 from segloop.detection.segmenter import gpu_was_given, numerical_settings, resolve_device
 from segloop.errors import SegloopError
-from segloop.files import atomic_directory, atomic_file, sha256_file, write_json
+from segloop.files import atomic_directory, atomic_file, read_json, sha256_file, write_json
 from segloop.randomness import seed_of
 
 logger = logging.getLogger("segloop.detection")
@@ -67,12 +69,26 @@ class Progress:
         Time spent so far, reading the data included; by the clock, and summed over the ranks.
     losses
         One row a step: step, rate, and the mean over the ranks of each of `loss_names`.
+    evaluations
+        One row a measurement: step, and average precision, NaN where there is nothing to measure.
     """
 
     step: int = 0
     seconds: float = 0.0
     rank_seconds: float = 0.0
     losses: list[list[float]] = field(default_factory=list)
+    evaluations: list[list[float]] = field(default_factory=list)
+
+    @property
+    def best(self) -> int | None:
+        """The first step with the highest average precision; None if none was measured."""
+        measured = [(step, precision) for step, precision in self.evaluations if not math.isnan(precision)]
+        return int(max(measured, key=lambda one: (one[1], -one[0]))[0]) if measured else None
+
+    def lost_patience(self, patience: int | None) -> bool:
+        """Whether so many measurements in a row found nothing better."""
+        steps = [int(step) for step, _ in self.evaluations]
+        return patience is not None and self.best is not None and len(steps) - 1 - steps.index(self.best) >= patience
 
 
 class Interruption(Protocol):
@@ -99,6 +115,8 @@ def train_detector(
     seed: int,
     device: str,
     max_skipped: float,
+    validation_set: Path | None = None,
+    prediction: PredictionConfig | None = None,
     ranks: Ranks = ALONE,
     interruption: Interruption | None = None,
 ) -> None:
@@ -124,6 +142,8 @@ def train_detector(
         `auto`, `cpu` or `cuda`.
     max_skipped
         Largest tolerated share of unreadable images.
+    validation_set, prediction
+        Canonical COCO file that measures average precision, and how; needed if `training.evaluate_steps` is set.
     ranks
         Who trains with this process; all are given the same other arguments. The first one writes.
     interruption
@@ -132,17 +152,20 @@ def train_detector(
     Raises
     ------
     SegloopError
-        If there is nothing to train on, the weights to start from do not fit, the device cannot be used, or a loss
-        is not finite.
+        If there is nothing to train on, the weights to start from do not fit, the device cannot be used, a loss is not
+        finite, or the validation set has other categories.
     """
     began = time.monotonic()
     where = resolve_device(device, gpu_was_given())
-    plan = make_plan(training, previous_model)
     backend = backend_of(detector.backend)
     checkpoints.mkdir(parents=True, exist_ok=True)
     skipped = checkpoints / (model_files.SKIPPED if ranks.first else f"rank_{ranks.rank}_{model_files.SKIPPED}")
     with numerical_settings(where, training.threads):
         data = TrainingSet(training_set, SkipReport(skipped, max_skipped), training.threads, ranks)
+        validation = _validation(training, validation_set, prediction)
+        if validation is not None:
+            check_categories(read_json(validation[0]), data.categories, validation[0], training_set)
+        plan = make_plan(training, previous_model, len(data))
         torch.manual_seed(seed_of("initial weights", seed, iteration))
         model = backend.build_model(detector, len(data.categories)).to(where)
         facts = {
@@ -153,22 +176,40 @@ def train_detector(
             **backend.facts_of(model),
         }
         optimiser = make_optimiser(model, training)
-        work = _Work(backend, model, optimiser, data, plan, detector, training, (seed, iteration), ranks)
+        work = _Work(
+            backend, model, optimiser, data, plan, detector, training, (seed, iteration), facts, validation, ranks
+        )
         checkpoint = _Checkpoint(checkpoints / CHECKPOINT, _fingerprint(detector, training, plan, facts))
         progress = _optimise(work, checkpoint, interruption, began)
     # Nobody ends before everybody is done, and nobody writes any more when the checkpoints go.
     ranks.wait()
     if not ranks.first:
         return
-    description = _describe(work, progress, facts, where)
+    if training.keep == "best" and progress.best not in (None, progress.step):
+        model.load_state_dict(model_files.read_weights(_best(checkpoint, progress.best)))
     with atomic_directory(output) as directory:
-        # An open file, because only that tells torch's other failures from a full disk.
-        with (directory / model_files.WEIGHTS).open("wb") as file:
-            torch.save(_on_cpu(model.state_dict()), file)
-        write_json(directory / model_files.DESCRIPTION, description)
+        _write_model(directory, work, progress)
         (directory / model_files.LOSSES).write_text(_losses_table(progress.losses, detector), encoding="utf-8")
         shutil.copyfile(skipped, directory / model_files.SKIPPED)
     shutil.rmtree(checkpoints)
+
+
+def _validation(
+    training: TrainingConfig, labelled: Path | None, prediction: PredictionConfig | None
+) -> tuple[Path, PredictionConfig] | None:
+    if training.evaluate_steps is None:
+        return None
+    if labelled is None or prediction is None:
+        raise ValueError("training.evaluate_steps needs a validation set, and how to predict it")
+    return labelled, prediction
+
+
+def _write_model(directory: Path, work: "_Work", progress: Progress) -> None:
+    """Write what the network needs to be opened again."""
+    # An open file, because only that tells torch's other failures from a full disk.
+    with (directory / model_files.WEIGHTS).open("wb") as file:
+        torch.save(_on_cpu(work.model.state_dict()), file)
+    write_json(directory / model_files.DESCRIPTION, _describe(work, progress))
 
 
 def loss_names(detector: DetectorConfig) -> tuple[str, ...]:
@@ -176,12 +217,22 @@ def loss_names(detector: DetectorConfig) -> tuple[str, ...]:
     return (*LOSSES, mask_iou.LOSS) if detector.mask_iou_head else LOSSES
 
 
-def make_plan(training: TrainingConfig, previous_model: Path | None) -> Plan:
-    """Decide from what, how long and how fast to learn."""
+def make_plan(training: TrainingConfig, previous_model: Path | None, images: int) -> Plan:
+    """Decide from what, how long and how fast to learn.
+
+    Parameters
+    ----------
+    images
+        Number of training images.
+    """
     if previous_model is not None and training.initialise == "previous":
         rate = training.finetune_learning_rate or training.learning_rate
-        return Plan(training.finetune_steps, rate, previous_model)
-    return Plan(training.steps, training.learning_rate, None)
+        return Plan(_steps(training, training.finetune_epochs, training.finetune_steps, images), rate, previous_model)
+    return Plan(_steps(training, training.epochs, training.steps, images), training.learning_rate, None)
+
+
+def _steps(training: TrainingConfig, epochs: float | None, steps: int, images: int) -> int:
+    return steps if epochs is None else math.ceil(epochs * images / training.batch_size)
 
 
 def learning_rate(step: int, plan: Plan, training: TrainingConfig) -> float:
@@ -292,6 +343,8 @@ class _Work:
     detector: DetectorConfig
     training: TrainingConfig
     key: tuple[int, int]
+    facts: dict[str, Any]
+    validation: tuple[Path, PredictionConfig] | None
     ranks: Ranks
 
     def batch(self, step: int) -> list[Sample]:
@@ -307,35 +360,78 @@ class _Checkpoint:
 
 
 def _optimise(work: _Work, checkpoint: _Checkpoint, interruption: Interruption | None, began: float) -> Progress:
-    training, ranks = work.training, work.ranks
     progress = _resume(checkpoint, work)
     seconds, rank_seconds = progress.seconds, progress.rank_seconds
     steps = range(progress.step, work.plan.steps)
-    losses_of = ranks.losses_of(work.model)
+    if progress.lost_patience(work.training.patience):
+        return progress
+    losses_of = work.ranks.losses_of(work.model)
     work.model.train()
-    for step, samples in zip(
-        tqdm(steps, desc="training", unit="step", initial=progress.step, total=work.plan.steps, disable=None),
-        read_ahead(work.batch, steps, PREPARING_THREADS),
-        strict=True,
-    ):
-        # The samplers of torchvision draw from torch's global generator.
-        torch.manual_seed(seed_of("step", *work.key, step) + ranks.rank)
-        rate = learning_rate(step, work.plan, training)
-        losses = _step(work, losses_of, samples, rate, step)
-        progress.losses.append([step, rate, *losses])
-        progress.step = step + 1
-        spent = time.monotonic() - began
-        progress.seconds, progress.rank_seconds = seconds + spent, rank_seconds + spent * ranks.size
-        if ranks.first and progress.step < work.plan.steps:
-            wanted = interruption is not None and (interruption.save or interruption.leave)
-            if wanted or progress.step % training.checkpoint_steps == 0:
-                _save_checkpoint(checkpoint, work, progress)
-                logger.info("step %d of %d: loss %.4f", progress.step, work.plan.steps, sum(losses))
-            if interruption is not None:
-                interruption.save = False
-                if interruption.leave:
-                    interruption.end()
+    shown = tqdm(desc="training", unit="step", initial=progress.step, total=work.plan.steps, disable=None)
+    with shown, closing(read_ahead(work.batch, steps, PREPARING_THREADS)) as batches:
+        for step, samples in zip(steps, batches, strict=True):
+            # The samplers of torchvision draw from torch's global generator.
+            torch.manual_seed(seed_of("step", *work.key, step) + work.ranks.rank)
+            rate = learning_rate(step, work.plan, work.training)
+            losses = _step(work, losses_of, samples, rate, step)
+            shown.update()
+            progress.losses.append([step, rate, *losses])
+            progress.step = step + 1
+            spent = time.monotonic() - began
+            progress.seconds, progress.rank_seconds = seconds + spent, rank_seconds + spent * work.ranks.size
+            _between_steps(work, checkpoint, progress, interruption)
+            if progress.lost_patience(work.training.patience):
+                logger.info("no better AP since step %s: training ends after step %d", progress.best, progress.step)
+                break
     return progress
+
+
+def _between_steps(work: _Work, checkpoint: _Checkpoint, progress: Progress, interruption: Interruption | None) -> None:
+    """Measure average precision, write a checkpoint, and leave, whatever it is time for."""
+    training, last = work.training, progress.step == work.plan.steps
+    measures = training.evaluate_steps is not None and (progress.step % training.evaluate_steps == 0 or last)
+    if measures:
+        _evaluate(work, checkpoint, progress)
+    if not work.ranks.first or (last and not measures):
+        return
+    wanted = interruption is not None and (interruption.save or interruption.leave)
+    if wanted or measures or progress.step % training.checkpoint_steps == 0:
+        _save_checkpoint(checkpoint, work, progress)
+        logger.info("step %d of %d: loss %.4f", progress.step, work.plan.steps, sum(progress.losses[-1][2:]))
+    if measures:
+        # Not before the checkpoint: until it is there, a restart needs the earlier one.
+        _remove_all_but(_best(checkpoint, progress.best))
+    if interruption is not None and not last:
+        interruption.save = False
+        if interruption.leave:
+            interruption.end()
+
+
+def _evaluate(work: _Work, checkpoint: _Checkpoint, progress: Progress) -> None:
+    """Measure average precision on the first rank, and keep the model there if it is the best so far."""
+    assert work.validation is not None
+    precision = math.nan
+    candidate = _best(checkpoint, progress.step)
+    if work.ranks.first:
+        shutil.rmtree(candidate, ignore_errors=True)
+        with atomic_directory(candidate) as directory:
+            _write_model(directory, work, progress)
+        report = SkipReport(checkpoint.path.with_name("validation.skipped.json"), 1.0)
+        where = next(work.model.parameters()).device.type
+        measured, _ = measure(candidate, *work.validation, where, report)
+        precision = math.nan if measured["ap"] is None else measured["ap"]
+        logger.info("step %d of %d: AP %.4f", progress.step, work.plan.steps, precision)
+    progress.evaluations.append([progress.step, work.ranks.from_first(precision)])
+
+
+def _best(checkpoint: _Checkpoint, step: int | None) -> Path:
+    return checkpoint.path.with_name(f"best_{step}")
+
+
+def _remove_all_but(best: Path) -> None:
+    for folder in best.parent.glob("best_*"):
+        if folder != best:
+            shutil.rmtree(folder)
 
 
 def _step(work: _Work, losses_of: Losses, samples: list[Sample], rate: float, step: int) -> list[float]:
@@ -413,9 +509,11 @@ def _losses_table(rows: list[list[float]], detector: DetectorConfig) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _describe(work: _Work, progress: Progress, facts: dict[str, Any], device: torch.device) -> dict[str, Any]:
+def _describe(work: _Work, progress: Progress) -> dict[str, Any]:
     model, data, detector = work.model, work.data, work.detector
-    on_gpu = device.type == "cuda"
+    device = next(model.parameters()).device
+    measured = [[int(step), None if math.isnan(precision) else precision] for step, precision in progress.evaluations]
+    kept = progress.best if work.training.keep == "best" else None
     return {
         "schema_version": model_files.SCHEMA_VERSION,
         "backend": detector.backend,
@@ -427,11 +525,12 @@ def _describe(work: _Work, progress: Progress, facts: dict[str, Any], device: to
         "images": len(data),
         "instances": sum(len(record.labels) for record in data.records),
         "ignored_regions": sum(len(record.ignored) for record in data.records),
-        "steps": work.plan.steps,
-        **facts,
+        "steps": progress.step,
+        **({"evaluations": measured, "kept_step": kept or progress.step} if work.validation else {}),
+        **work.facts,
         "weights_sha256": model_files.weights_sha256(model.state_dict()),
         "device": str(device.type),
         "ranks": work.ranks.size,
         "seconds": round(progress.seconds, 3),
-        "gpu_hours": round(progress.rank_seconds / 3600, 6) if on_gpu else 0.0,
+        "gpu_hours": round(progress.rank_seconds / 3600, 6) if device.type == "cuda" else 0.0,
     }

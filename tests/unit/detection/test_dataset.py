@@ -1,9 +1,12 @@
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from segloop.config import DetectorConfig, TrainingConfig
 from segloop.data import masks
@@ -18,6 +21,7 @@ from segloop.detection.dataset import (
     make_batch,
     make_sample,
     read_ahead,
+    shared_indices,
     tight_boxes,
 )
 from segloop.errors import SegloopError
@@ -30,7 +34,7 @@ Annotate = Callable[..., dict[str, Any]]
 def record(mask: np.ndarray, ignored: list[list[float]] | None = None) -> Record:
     box = tight_boxes(mask[None])
     regions = np.array(ignored or [], dtype=np.float32).reshape(-1, 4)
-    return Record("", *mask.shape, [masks.encode(mask)], np.array([1]), box, regions)
+    return Record("", *mask.shape, [masks.encode(mask)], np.array([1]), box, regions, np.array([False]))
 
 
 def picture(mask: np.ndarray) -> np.ndarray:
@@ -186,3 +190,85 @@ def test_reading_ahead_passes_errors_on() -> None:
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+@given(
+    sizes=st.tuples(st.integers(0, 9), st.integers(0, 9)).filter(any),
+    share=st.floats(0, 1),
+    batch_size=st.integers(1, 5),
+)
+def test_a_share_of_the_images_is_from_the_seed_set(sizes: tuple[int, int], share: float, batch_size: int) -> None:
+    parts = (list(range(sizes[0])), list(range(100, 100 + sizes[1])))
+    steps = 60 // batch_size
+    shown = [index for step in range(steps) for index in shared_indices(parts, share, batch_size, step, "key")]
+    assert shown == [shared_indices(parts, share, 1, step, "key")[0] for step in range(steps * batch_size)]
+    seed = [index for index in shown if index < 100]
+    pool = [index for index in shown if index >= 100]
+    if all(sizes):
+        assert len(seed) == math.floor(len(shown) * share)
+    else:
+        assert len(seed if sizes[0] else pool) == len(shown)
+    for part, found in zip(parts, (seed, pool), strict=True):
+        # Every image of a part once before any comes again.
+        whole = len(found) // max(len(part), 1)
+        assert all(sorted(found[n * len(part) : (n + 1) * len(part)]) == part for n in range(whole))
+
+
+@pytest.fixture
+def half_collected(dataset: dict[str, Any], tmp_path: Path) -> TrainingSet:
+    """Return a set whose last two images are from the pool, with their bright squares collected."""
+    for image in dataset["images"]:
+        image["source"] = "pool" if image["id"] > 2 else "seed"
+    for one in dataset["annotations"]:
+        one["source"] = "collected" if one["image_id"] > 2 and one["category_id"] == 3 else "seed"
+    write_json(tmp_path / "merged.json", dataset)
+    return TrainingSet(tmp_path / "merged.json", SkipReport(tmp_path / "skipped.json", 0.0), 1)
+
+
+def test_the_seed_set_is_told_from_the_pool(half_collected: TrainingSet) -> None:
+    assert half_collected.parts == ([0, 1], [2, 3])
+    assert [record.collected.tolist() for record in half_collected.records] == [[False, False]] * 2 + [
+        [True, False]
+    ] * 2
+
+
+def test_a_seed_set_by_itself_is_no_pool(training_set: Path, tmp_path: Path) -> None:
+    alone = TrainingSet(training_set, SkipReport(tmp_path / "skipped.json", 0.0), 1)
+    assert alone.parts == ([0, 1, 2, 3], [])
+    assert not any(record.collected.any() for record in alone.records)
+
+
+@pytest.mark.parametrize(("share", "from_pool"), [(0.0, 1.0), (0.25, 0.75), (1.0, 0.0)])
+def test_batches_hold_their_share(
+    half_collected: TrainingSet, detector: DetectorConfig, training: TrainingConfig, share: float, from_pool: float
+) -> None:
+    changed = training.model_copy(update={"seed_share": share, "scale_jitter": (1.0, 1.0), "flip": 0.0})
+    pictures = [half_collected.image(index).tobytes() for index in range(4)]
+    samples = [one for step in range(8) for one in make_batch(half_collected, step, detector, changed, 0, 0)]
+    pool = [pictures.index(one.image.tobytes()) >= 2 for one in samples]
+    assert np.mean(pool) == from_pool
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_collected_masks_count_by_their_weight(
+    half_collected: TrainingSet, detector: DetectorConfig, training: TrainingConfig, weight: float
+) -> None:
+    steps, key = 150, (0, 0)
+    changed = training.model_copy(update={"collected_weight": weight, "scale_jitter": (1.0, 1.0), "flip": 0.0})
+    counted, left_out = 0, 0
+    for step in range(steps):
+        whole = make_batch(
+            half_collected, step, detector, training.model_copy(update={"flip": 0.0, "scale_jitter": (1.0, 1.0)}), *key
+        )
+        for sample, full in zip(make_batch(half_collected, step, detector, changed, *key), whole, strict=True):
+            # The view is the same; what is no example is no background either.
+            assert np.array_equal(sample.image, full.image)
+            assert len(sample.labels) + len(sample.ignored) == 2
+            assert 2 in sample.labels
+            index = [half_collected.image(one).tobytes() for one in range(4)].index(full.image.tobytes())
+            if index < 2:
+                assert len(sample.labels) == 2
+            else:
+                counted += int(1 in sample.labels)
+                left_out += int(1 not in sample.labels)
+    assert counted / (counted + left_out) == pytest.approx(weight, abs=0.1)

@@ -3,10 +3,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import pytest
 import torch
 
-from segloop.config import DetectorConfig, TrainingConfig
+from segloop.config import DetectorConfig, PredictionConfig, TrainingConfig
+from segloop.data.skipped import SkipReport
 from segloop.detection import model_files
 from segloop.detection import training as training_module
 from segloop.detection.training import Plan, learning_rate, make_optimiser, make_plan, train_detector
@@ -171,10 +173,10 @@ def test_learning_lowers_the_loss(trained: tuple[Path, Path]) -> None:
 def test_the_plan() -> None:
     training = TrainingConfig(steps=9, finetune_steps=4, learning_rate=0.2, finetune_learning_rate=0.1)
     model = Path("model")
-    assert make_plan(training, None) == Plan(9, 0.2, None)
-    assert make_plan(training, model) == Plan(4, 0.1, model)
-    assert make_plan(training.model_copy(update={"initialise": "scratch"}), model) == Plan(9, 0.2, None)
-    assert make_plan(training.model_copy(update={"finetune_learning_rate": None}), model).learning_rate == 0.2
+    assert make_plan(training, None, 10) == Plan(9, 0.2, None)
+    assert make_plan(training, model, 10) == Plan(4, 0.1, model)
+    assert make_plan(training.model_copy(update={"initialise": "scratch"}), model, 10) == Plan(9, 0.2, None)
+    assert make_plan(training.model_copy(update={"finetune_learning_rate": None}), model, 10).learning_rate == 0.2
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
@@ -199,3 +201,116 @@ def test_biases_and_norms_are_not_decayed() -> None:
     for kind in ("sgd", "adamw"):
         groups = make_optimiser(model, TrainingConfig(optimiser=kind, weight_decay=0.1)).param_groups
         assert [(len(group["params"]), group["weight_decay"]) for group in groups] == [(0, 0.1), (3, 0.0)]
+
+
+def test_epochs_take_the_place_of_steps(training: TrainingConfig, tmp_path: Path) -> None:
+    changed = training.model_copy(update={"epochs": 3.0, "finetune_epochs": 0.5, "batch_size": 4})
+    assert make_plan(changed, None, 10).steps == 8
+    assert make_plan(changed, tmp_path, 10).steps == 2
+    # Scratch learns as iteration 0 did.
+    assert make_plan(changed.model_copy(update={"initialise": "scratch"}), tmp_path, 10).steps == 8
+
+
+@pytest.mark.parametrize("changes", [{"keep": "best"}, {"patience": 2}])
+def test_what_goes_by_ap_needs_measurements(changes: dict[str, Any]) -> None:
+    with pytest.raises(pydantic.ValidationError, match="evaluate_steps"):
+        TrainingConfig(**changes)
+
+
+@pytest.fixture
+def measuring(training_set: Path, training: TrainingConfig) -> dict[str, Any]:
+    """Return the arguments of a training that measures AP after every second step."""
+    return {
+        "training": training.model_copy(update={"steps": 8, "evaluate_steps": 2}),
+        "validation_set": training_set,
+        "prediction": PredictionConfig(),
+    }
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, precisions: list[float | None]) -> list[Path]:
+    """Let measurements come out as given; return the models that were measured."""
+    real, models, left = training_module.measure, [], list(precisions)
+
+    def measure(model: Path, *arguments: Any) -> Any:
+        measured, detections = real(model, *arguments)
+        models.append(model)
+        return measured | {"ap": left.pop(0)}, detections
+
+    monkeypatch.setattr(training_module, "measure", measure)
+    return models
+
+
+def test_measuring_changes_no_weights(train: Train, measuring: dict[str, Any], tmp_path: Path) -> None:
+    plain = measuring["training"].model_copy(update={"evaluate_steps": None})
+    measured = train("measured", **measuring)
+    assert sha256(measured) == sha256(train("plain", training=plain))
+    description = read_json(measured / "model.json")
+    assert [step for step, _ in description["evaluations"]] == [2, 4, 6, 8]
+    # The last measurement is that of the model itself.
+    again, _ = training_module.measure(
+        measured, measuring["validation_set"], PredictionConfig(), "cpu", SkipReport(tmp_path / "skipped.json", 0.0)
+    )
+    assert description["evaluations"][-1][1] == again["ap"]
+    assert description["kept_step"] == 8
+
+
+def test_the_best_weights_are_kept(train: Train, measuring: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    four = train("four", training=measuring["training"].model_copy(update={"evaluate_steps": None, "steps": 8}))
+    scripted(monkeypatch, [0.1, 0.3, 0.3, 0.2])
+    measuring["training"] = measuring["training"].model_copy(update={"keep": "best"})
+    best = train("best", **measuring)
+    description = read_json(best / "model.json")
+    assert description["kept_step"] == 4
+    assert description["steps"] == 8
+    assert sha256(best) != sha256(four)
+    assert model_files.weights_sha256(model_files.read_weights(best)) == sha256(best)
+    assert len((best / "losses.csv").read_text().splitlines()) == 9
+
+
+def test_a_killed_training_keeps_the_same_best(
+    train: Train, measuring: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measuring["training"] = measuring["training"].model_copy(update={"keep": "best", "checkpoint_steps": 100})
+    with monkeypatch.context() as patch:
+        scripted(patch, [0.1, 0.4, 0.2, 0.3])
+        undisturbed = train("undisturbed", **measuring)
+    real_step, killed = training_module._step, []
+
+    def step(*arguments: Any) -> list[float]:
+        if arguments[-1] == 5 and not killed:
+            killed.append(5)
+            raise KeyboardInterrupt
+        return real_step(*arguments)
+
+    monkeypatch.setattr(training_module, "_step", step)
+    models = scripted(monkeypatch, [0.1, 0.4, 0.2, 0.3])
+    with pytest.raises(KeyboardInterrupt):
+        train("killed", **measuring)
+    assert len(models) == 2
+    resumed = train("killed", **measuring)
+    assert len(models) == 4
+    assert sha256(resumed) == sha256(undisturbed)
+    assert read_json(resumed / "model.json")["evaluations"] == [[2, 0.1], [4, 0.4], [6, 0.2], [8, 0.3]]
+
+
+def test_patience_ends_a_training(
+    train: Train, measuring: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scripted(monkeypatch, [0.3, 0.2, None, 0.4])
+    measuring["training"] = measuring["training"].model_copy(update={"patience": 2, "keep": "best"})
+    with caplog.at_level("INFO", "segloop"):
+        model = train("model", **measuring)
+    description = read_json(model / "model.json")
+    assert description["evaluations"] == [[2, 0.3], [4, 0.2], [6, None]]
+    assert (description["steps"], description["kept_step"]) == (6, 2)
+    assert "no better AP since step 2" in caplog.text
+
+
+def test_a_validation_set_of_other_categories_is_refused_at_once(
+    train: Train, measuring: dict[str, Any], dataset: dict[str, Any], tmp_path: Path
+) -> None:
+    dataset["categories"] = [{"id": 3, "name": "bright"}, {"id": 7, "name": "dim"}]
+    write_json(tmp_path / "val.json", dataset)
+    measuring["validation_set"] = tmp_path / "val.json"
+    with pytest.raises(SegloopError, match="different categories"):
+        train("model", **measuring)
