@@ -32,11 +32,12 @@ def main() -> None:
     """Measure what is wanted and not yet there, then write the page and the figure."""
     options = _options()
     record = _kept(options.output, options.keep_older)
-    tasks = [task for task in _tasks(options) if task.key not in {run["key"] for run in record["runs"]}]
+    present = {run["key"] for run in record["runs"] if run["code"] == questions_runs.code(run["policy"])}
+    tasks = [task for task in _tasks(options) if task.key not in present]
     print(f"{len(record['runs'])} runs are there, {len(tasks)} to do", flush=True)
 
     def note(run: dict[str, Any]) -> None:
-        record["runs"].append(run)
+        record["runs"] = [one for one in record["runs"] if one["key"] != run["key"]] + [run]
         _write(record, options.output)
         print(_words(run), flush=True)
 
@@ -67,7 +68,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--pilot-seeds", type=int, default=10)
     parser.add_argument("--pilot-worlds", type=int, default=20)
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--keep-older", action="store_true", help="keep runs that were measured by other code")
+    parser.add_argument(
+        "--keep-older", action="store_true", help="keep runs of other code until they are measured again"
+    )
     parser.add_argument("--output", type=Path, default=OUTPUT, help="folder of the record, the page and the figure")
     return parser.parse_args()
 
@@ -87,12 +90,12 @@ def _kept(folder: Path, older: bool) -> dict[str, Any]:
     """Return what was measured before, without the runs of other code unless they are wanted."""
     path = folder / "questions.json"
     before: dict[str, Any] = read_json(path) if path.exists() else {"runs": []}
-    code = questions_runs.code()
-    runs = [run for run in before["runs"] if older or run["code"] == code]
+    runs = [run for run in before["runs"] if older or run["code"] == questions_runs.code(run["policy"])]
     if len(runs) < len(before["runs"]):
         print(f"{len(before['runs']) - len(runs)} runs were measured by other code and are dropped (see --keep-older)")
     pilot = before.get("pilot")
-    return {"code": code, "runs": runs, "pilot": pilot if pilot and (older or pilot["code"] == code) else None}
+    fresh = pilot is not None and (older or pilot["code"] == questions_runs.code("certified"))
+    return {"runs": runs, "pilot": pilot if fresh else None}
 
 
 def _write(record: dict[str, Any], folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from scipy.stats import beta
 
 from common import heading
-from questions_runs import FILE, MOST, SETTINGS, from_record, planned
+from questions_runs import FILE, MOST, SETTINGS, code, from_record, planned
 from segloop.reporting.style import new_figure, save, style
 from segloop.simulation.figures import draw_panel, marks_explained
 from segloop.simulation.replay import Result
@@ -155,7 +155,7 @@ def _conditions(record: dict[str, Any]) -> list[str]:
             "table says how many it has.",
             "",
         ]
-    older = sum(run["code"] != record["code"] for run in record["runs"])
+    older = sum(run["code"] != code(run["policy"]) for run in record["runs"])
     if older:
         lines += [f"{older} of {len(record['runs'])} runs were measured with an earlier state of the code.", ""]
     return lines

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from common import REPOSITORY
-from segloop.config import AnnotationConfig, load
+from reached_code import code_of
+from segloop.annotation.policies import POLICIES
+from segloop.config import AnnotationConfig, ClusteringConfig, load
 from segloop.errors import SegloopError
 from segloop.simulation.pilot import ANSWERS, forecast_record, forecasts
 from segloop.simulation.replay import Curve, Result, simulate
@@ -192,7 +193,7 @@ def _per_subcluster(n: int) -> int:
 
 def measure(task: Task, known: KnownWorld) -> dict[str, Any]:
     """Run a task and return its record, or why the policy cannot run on this world."""
-    about = {"key": task.key, "part": task.place.part, "code": code()}
+    about = {"key": task.key, "part": task.place.part, "code": code(task.policy)}
     try:
         result = simulate(known, configuration(task.policy, json.loads(task.settings)), task.seed)
     except SegloopError as error:
@@ -217,21 +218,30 @@ def from_record(record: dict[str, Any]) -> Result:
     return Result(**values, curve=Curve(*points.T))
 
 
+_PACKAGES: Final = (
+    "questions_runs",
+    "simulated_world",
+    "segloop.annotation",
+    "segloop.clustering",
+    "segloop.randomness",
+    "segloop.simulation",
+    "segloop.store.tree",
+)
+_EVERY_POLICY: Final = ("segloop.annotation.policies", "POLICIES")
+
+
 @cache
-def code() -> str:
-    """Return a digest of everything that a run's numbers depend on but its settings."""
-    package = REPOSITORY / "scripts" / "segloop"
-    files = [
-        *package.glob("annotation/**/*.py"),
-        *package.glob("clustering/*.py"),
-        package / "simulation" / "replay.py",
-    ]
-    files += [package / "simulation" / "worlds.py", package / "config.py", REPOSITORY / "benchmarks/simulated_world.py"]
-    found = hashlib.sha256()
+def code(policy: str) -> str:
+    """Return a digest of what the numbers of a policy's runs depend on but their settings."""
+    made: Any = POLICIES[policy]
+    own = (made.__self__.__module__, made.__self__.__name__)
+    roots = [("questions_runs", "build"), ("questions_runs", "measure"), own]
+    text = code_of(roots, _PACKAGES, [_EVERY_POLICY, ("questions_runs", "code")])
+    used = {name for name in AnnotationConfig.model_fields if f".{name}" in text}
+    text += AnnotationConfig().model_dump_json(include=used) + ClusteringConfig().model_dump_json()
+    found = hashlib.sha256(text.encode())
     for name in ("numpy", "scipy", "fastcluster", "faiss-cpu"):
         found.update(f"{name} {metadata.version(name)}\n".encode())
-    for path in sorted(files):
-        found.update(f"{path.relative_to(REPOSITORY)}\n".encode() + path.read_bytes())
     return found.hexdigest()[:16]
 
 
@@ -252,6 +262,6 @@ def back_test(place: Place, seeds: int, worlds: int) -> dict[str, Any]:
         "place": asdict(place) | {"source": None},
         "answers": ANSWERS,
         "worlds": worlds,
-        "code": code(),
+        "code": code("certified"),
         "rows": rows,
     }

@@ -62,9 +62,16 @@ def test_runs_of_other_code_are_dropped_unless_wanted(
         run["code"] = "older"
     write_json(tmp_path / "questions.json", record)
     capsys.readouterr()
-    questions(*SMALL, "--seeds", "1", "--keep-older")
+    questions("--only", "--keep-older")
     assert "6 runs are there, 0 to do" in capsys.readouterr().out
     assert "2 of 6 runs were measured with an earlier state" in (tmp_path / "questions.md").read_text()
+    record = questions(*SMALL, "--seeds", "1", "--keep-older", "--policies", "thesis")
+    assert "6 runs are there, 0 to do" in capsys.readouterr().out
+    (tmp_path / "kept.json").write_bytes((tmp_path / "questions.json").read_bytes())
+    record = questions(*SMALL, "--seeds", "1", "--keep-older")
+    assert "6 runs are there, 2 to do" in capsys.readouterr().out
+    assert len(record["runs"]) == 6 and "earlier state" not in (tmp_path / "questions.md").read_text()
+    (tmp_path / "kept.json").replace(tmp_path / "questions.json")
     questions(*SMALL, "--seeds", "1")
     assert "4 runs are there, 2 to do" in capsys.readouterr().out
 
@@ -161,3 +168,38 @@ def test_the_pilot_is_held_against_what_came(questions: Callable[..., Any], benc
     text = "\n".join(page._pilot({"answers": 200, "worlds": 20, "place": place, "rows": [row]}))
     assert "masks: 1 of 1, questions: 0 of 1, precision: 0 of 1" in text
     assert "| 0 | 100 (80 to 120) | 110 | 50 (40 to 60) | 70 | - | 0.900 |" in text
+
+
+def test_only_code_that_a_policy_reaches_makes_its_runs_older(
+    benchmark_module: Modules, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    reached = benchmark_module("reached_code")
+    package = tmp_path / "reached_example"
+    package.mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    (package / "__init__.py").write_text("")
+    (package / "other.py").write_text("WIDTH = 3\n\ndef unused():\n    return WIDTH\n")
+
+    def code(body: str) -> str:
+        (package / "main.py").write_text(f"from reached_example.other import WIDTH\n{body}")
+        reached._read.cache_clear()
+        return str(reached.code_of([("reached_example.main", "run")], ["reached_example"]))
+
+    plain = code("def run():\n    return _part() * WIDTH\n\ndef _part():\n    return 2\n")
+    assert "WIDTH = 3" in plain and "unused" not in plain
+    explained = code(
+        'def _part():\n    """Words."""\n    return 2\n\n\ndef run():  # more\n    return _part() * WIDTH\n'
+    )
+    assert explained == plain
+    assert code("X = 1\n\ndef run():\n    return _part() * WIDTH\n\ndef _part():\n    return 2\n") == plain
+    assert code("def run():\n    return _part() * WIDTH\n\ndef _part():\n    return 3\n") != plain
+
+
+def test_every_policy_has_a_code_of_its_own(benchmark_module: Modules) -> None:
+    runs = benchmark_module("questions_runs")
+    assert len({runs.code(policy) for policy in runs.SETTINGS}) == len(runs.SETTINGS)
+    names = {
+        name for _, name in benchmark_module("reached_code").reached([("questions_runs", "measure")], runs._PACKAGES)
+    }
+    assert {"simulate", "Annotators", "Certified", "choose_set", "design", "dense_features", "cluster_levels"} <= names
+    assert not {"annotate_people", "read_records", "Redraws"} & names

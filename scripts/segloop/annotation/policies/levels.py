@@ -1,5 +1,6 @@
 """Clusters of several sizes, cut from the tree: what effects of a model can be shared by."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -31,48 +32,65 @@ def cluster_levels(tree: Tree, rows: int) -> npt.NDArray[np.int32]:
     int32 [rows, 3], clusters numbered from 0 at each level.
     """
     finest = min(FINEST, tree.n // _MASKS)
-    counts = [max(1, round(share * finest)) for share in _COARSER]
-    return np.stack([_padded(cut(tree, count), rows) for count in counts], axis=1)
-
-
-def _padded(labels: npt.NDArray[np.int32], rows: int) -> npt.NDArray[np.int32]:
+    labels = cuts(tree, [max(1, round(share * finest)) for share in _COARSER])
     if rows == len(labels):
         return labels
-    outside = np.full(rows - len(labels), labels.max(initial=-1) + 1, np.int32)
+    outside = np.broadcast_to(labels.max(axis=0, initial=-1) + 1, (rows - len(labels), labels.shape[1]))
     return np.concatenate([labels, outside])
 
 
-def cut(tree: Tree, clusters: int) -> npt.NDArray[np.int32]:
-    """Return the cluster of each leaf, int32 [N], numbered in depth-first order, about `clusters` in all."""
+def cuts(tree: Tree, counts: Sequence[int]) -> npt.NDArray[np.int32]:
+    """Return the cluster of each leaf at each level, int32 [N, L], numbered in depth-first order.
+
+    Parameters
+    ----------
+    counts
+        About how many clusters each level has in all, [L].
+    """
     if tree.n == 0:
-        return np.zeros(0, np.int32)
+        return np.zeros((0, len(counts)), np.int32)
     tops = np.asarray(tree.category_node, np.int64) if len(tree.category_node) else np.array([tree.root])
-    begin = np.zeros(tree.n, bool)
-    for top in tops.tolist():
-        size = int(tree.size[top])
-        begin[_starts(tree, top, max(1, round(clusters * size / tree.n)))] = True
-    number = np.cumsum(begin) - 1
-    labels = np.empty(tree.n, np.int32)
-    labels[np.asarray(tree.order, np.int64)] = number
+    begin = np.zeros((tree.n, len(counts)), np.bool_)
+    for top, inner in zip(tops.tolist(), _inner_below(tree, tops), strict=True):
+        share = [max(1, round(count * int(tree.size[top]) / tree.n)) for count in counts]
+        highest = _highest(tree, inner, max(share) - 1)
+        begin[tree.start[top]] = True
+        for level, clusters in enumerate(share):
+            right = tree.right[highest[: clusters - 1]]
+            begin[tree.start[right], level] = True
+    labels = np.empty(begin.shape, np.int32)
+    labels[tree.order] = np.cumsum(begin, axis=0, dtype=np.int32) - 1
     return labels
 
 
-def _starts(tree: Tree, top: int, clusters: int) -> npt.NDArray[np.int64]:
-    """Return where in the depth-first order the clusters below a node begin."""
-    start, size = int(tree.start[top]), int(tree.size[top])
-    if size == 1 or clusters == 1:
-        return np.array([start], np.int64)
-    inner = _inner_below(tree, top)
-    # Monotone heights never fall towards the root and parents have larger numbers, so that the last `clusters - 1` in
-    # this order are a connected top of the subtree.
-    highest = inner[np.lexsort((inner, tree.height_mono[inner - tree.n]))][::-1][: clusters - 1]
-    right = np.asarray(tree.right, np.int64)[highest - tree.n]
-    return np.concatenate([[start], np.asarray(tree.start, np.int64)[right]])
+def _inner_below(tree: Tree, tops: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+    """Return the inner nodes at and below each of some nodes that share no leaf, ascending, counted from N.
+
+    One pass over the tree for all of them: a node belongs to the last top that begins no later, unless it is larger.
+    """
+    order = np.argsort(tree.start[tops], kind="stable")
+    first, size = tree.start[tops][order], tree.size[tops][order]
+    place = np.searchsorted(first, tree.start[tree.n :], side="right") - 1
+    below = tree.size[tree.n :] <= np.where(place >= 0, size[place], 0)
+    inner = np.flatnonzero(below)
+    # Sixteen bits are sorted by counting.
+    key = place[inner].astype(np.uint16 if len(tops) <= 2**16 else np.int64)
+    inner = inner[np.argsort(key, kind="stable")]
+    ends = np.cumsum(np.bincount(key, minlength=len(tops)))[:-1]
+    found: list[npt.NDArray[np.int64]] = [inner] * len(tops)
+    for top, part in zip(order.tolist(), np.split(inner, ends), strict=True):
+        found[top] = part
+    return found
 
 
-def _inner_below(tree: Tree, top: int) -> npt.NDArray[np.int64]:
-    first, last = int(tree.start[top]), int(tree.start[top]) + int(tree.size[top])
-    start = tree.start[tree.n :]
-    size = tree.size[tree.n :]
-    within = (start >= first) & (start < last) & (size <= last - first)
-    return np.flatnonzero(within).astype(np.int64) + tree.n
+def _highest(tree: Tree, inner: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Return the `count` highest of some inner nodes, the highest first.
+
+    Monotone heights never fall towards the root and parents have larger numbers, so that the first of them in this
+    order are a connected top of the subtree, however many are taken.
+    """
+    height = tree.height_mono[inner]
+    if 0 < count < len(inner):
+        inner = inner[height >= np.partition(height, len(inner) - count)[len(inner) - count]]
+        height = tree.height_mono[inner]
+    return inner[np.lexsort((inner, height))][::-1][:count]

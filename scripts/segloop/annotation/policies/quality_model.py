@@ -38,6 +38,10 @@ _PRIOR_DEVIATION: Final = (2.0, 0.5, 0.5)
 _COMPONENT_DEVIATION: Final = 0.6
 """Of all components together, before `WIDTHS`."""
 _AVERAGED: Final = np.pi / 8
+_BLOCK: Final = 1 << 18
+"""Rows that are standardised at a time."""
+_FOR_SCALES: Final = 1_000_000
+"""Rows that tell how far components spread, at least, where there are as many."""
 
 
 @dataclass(frozen=True)
@@ -95,20 +99,33 @@ def dense_features(
     embedding
         Principal components, [N, D]; the first `components` are scaled to unit variance.
     """
-    logits = logit(np.clip(score.astype(np.float64), 1e-6, 1 - 1e-6))
+    n = len(score)
+    clipped = np.clip(score.astype(np.float64), 1e-6, 1 - 1e-6)
+    leading = np.zeros((n, 0), np.float16) if embedding is None else embedding[:, :components]
+    mean, deviation = _scales(leading)
+    # Directions along which nothing varies would be blown up noise.
+    varies = deviation > 1e-3 * deviation.max(initial=0)
+    if not varies.all():
+        leading, mean, deviation = leading[:, varies], mean[varies], deviation[varies]
+    dense = np.empty((n, len(_PRIOR_MEAN) + len(mean)), np.float32)
+    dense[:, 0] = 1
+    logits = logit(clipped)
     spread = logits.std()
-    standard = (logits - logits.mean()) / (spread if spread > 0 else 1)
-    ranks = np.empty(len(score))
-    ranks[np.argsort(logits, kind="stable")] = ndtri((np.arange(len(score)) + 0.5) / len(score))
-    columns = [np.ones(len(score)), standard, ranks]
-    if embedding is not None:
-        leading = embedding[:, :components].astype(np.float32)
-        deviation = leading.std(axis=0, dtype=np.float64)
-        # Directions along which nothing varies would be blown up noise.
-        kept = np.flatnonzero(deviation > 1e-3 * deviation.max(initial=0))
-        scaled = (leading[:, kept] - leading[:, kept].mean(axis=0, dtype=np.float64)) / deviation[kept]
-        return np.concatenate([np.stack(columns, axis=1), scaled], axis=1).astype(np.float32)
-    return np.stack(columns, axis=1).astype(np.float32)
+    dense[:, 1] = (logits - logits.mean()) / (spread if spread > 0 else 1)
+    dense[np.argsort(clipped, kind="stable"), 2] = ndtri((np.arange(n) + 0.5) / n)
+    # In blocks, so that of tens of millions of rows no copy is made in double precision.
+    for begin in range(0, n, _BLOCK):
+        block = slice(begin, begin + _BLOCK)
+        dense[block, len(_PRIOR_MEAN) :] = (leading[block].astype(np.float32) - mean) / deviation
+    return dense
+
+
+def _scales(components: npt.NDArray[np.float16]) -> tuple[Floats, Floats]:
+    """Return mean and deviation of each component, [d]; of very many rows, of some that lie evenly among them."""
+    some = components[:: max(1, len(components) // _FOR_SCALES)].astype(np.float32)
+    if len(some) == 0:
+        return np.zeros(components.shape[1]), np.zeros(components.shape[1])
+    return some.mean(axis=0, dtype=np.float64), some.std(axis=0, dtype=np.float64)
 
 
 @dataclass(frozen=True)
