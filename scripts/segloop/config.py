@@ -353,7 +353,8 @@ class AuditConfig(Section):
     """Fresh questions about what a policy accepted, and what is claimed from their answers."""
 
     questions: Natural = 0
-    """Questions of the audit that follows a policy without one of its own; 0: none, and nothing is claimed."""
+    """Questions of the audit that follows a policy without one of its own, and of the audits of `categories`; 0: no
+    such audit, and nothing is claimed by it."""
     precision: Annotated[float, Field(gt=0, lt=1)] = 0.9
     """The precision to be shown; `certified` and `score_audit` choose what they accept for it."""
     delta: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
@@ -361,12 +362,22 @@ class AuditConfig(Section):
     enforce: bool = False
     """Accept only what an audit has shown to reach `precision`, and masks that were answered with yes."""
     categories: Natural = 0
-    """So many of the largest categories are audited each by itself, the rest together; delta is shared equally."""
+    """So many of the largest categories are audited each by itself, the rest together; delta is shared equally. The
+    policies with an audit of their own spend half of it there. Needs `questions`."""
     votes: Literal[1, 3] = 1
     """Annotators who are asked each question of an audit; the majority counts."""
     redraws: Natural = 0
     """Accepted masks of an iteration, drawn at random, that are redrawn: their mean IoU with what was redrawn is stated
     (docs/policies.md). 0: none."""
+
+    @pydantic.model_validator(mode="after")
+    def _asks_what_it_needs(self) -> "AuditConfig":
+        if self.categories and not self.questions:
+            raise ValueError(
+                "annotation.audit.categories asks about each category: set annotation.audit.questions (60 or more for "
+                "each), or categories: 0"
+            )
+        return self
 
 
 class Iccv21Config(Section):

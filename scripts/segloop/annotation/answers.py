@@ -104,6 +104,10 @@ class Answers:
             np.concatenate([part.purpose for part in parts]),
         )
 
+    def select(self, kept: npt.NDArray[np.bool_]) -> "Answers":
+        """Return some of the answers, in their order; `kept` is bool [A]."""
+        return Answers(self.prediction[kept], self.reply[kept], self.node[kept], self.purpose[kept])
+
     @staticmethod
     def from_table(table: pa.Table) -> "Answers":
         """Return what policies need of a table with `ANSWER_SCHEMA`.

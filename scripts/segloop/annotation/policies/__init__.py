@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from segloop.annotation.policies.audited import Audited
-from segloop.annotation.policies.base import OUTSIDE, Decision, Policy
+from segloop.annotation.policies.base import OUTSIDE, Decision, Policy, SelfAudited
 from segloop.annotation.policies.certified import Certified
 from segloop.annotation.policies.iccv21 import Iccv21
 from segloop.annotation.policies.kmeans import KMeans
@@ -35,9 +35,6 @@ POLICIES: Final[dict[str, Callable[[AnnotationConfig, int], Policy]]] = {
 }
 """The word in `annotation.policy` and what it makes of the configuration and the iteration."""
 
-SELF_AUDITED: Final = ("certified", "score_audit")
-"""Policies whose audit is part of them."""
-
 
 def make_policy(config: AnnotationConfig, iteration: int = 0) -> Policy:
     """Return the policy that a configuration names, with the audit that follows it.
@@ -57,6 +54,11 @@ def make_policy(config: AnnotationConfig, iteration: int = 0) -> Policy:
         policy = POLICIES[config.policy](config, iteration)
     except KeyError:
         raise SegloopError(f"annotation.policy {config.policy!r} is none of {', '.join(POLICIES)}") from None
-    if config.audit.questions == 0 or config.policy in SELF_AUDITED:
+    audit = config.audit
+    if audit.questions == 0 or (isinstance(policy, SelfAudited) and audit.categories == 0):
         return policy
-    return Audited(policy, config.audit, iteration)
+    if isinstance(policy, SelfAudited):
+        # Its own audit spends one half, those of the categories the other.
+        audit = audit.model_copy(update={"delta": audit.delta / 2})
+        policy = POLICIES[config.policy](config.model_copy(update={"audit": audit}), iteration)
+    return Audited(policy, audit, iteration)

@@ -1,4 +1,4 @@
-"""An audit after a policy that has none of its own: fresh questions about what it accepted, and a certificate."""
+"""An audit after a policy: fresh questions about what it accepted, and a certificate, by category if wanted."""
 
 from dataclasses import dataclass, replace
 
@@ -13,6 +13,7 @@ from segloop.annotation.policies.base import (
     Decision,
     Known,
     Policy,
+    SelfAudited,
     known_answers,
     override_by_answers,
 )
@@ -40,7 +41,9 @@ class Audited:
         `questions` (at least 1) are asked in all, in a fixed random order. With `categories` = K the K largest
         categories of the accepted set are audited each by itself, the others together; they share delta equally and
         the questions in proportion to the square root of their unanswered masks. With `enforce` the masks that nobody
-        answered stay undecided where the target precision was not shown.
+        answered stay undecided where the target precision was not shown. A policy that audited itself keeps the claim
+        that it made about everything, and that of a category stands beside it; with `enforce` those of the categories
+        take its place.
     iteration
         Decides what may be spent of delta, and names the certificates.
     """
@@ -74,8 +77,14 @@ class Audited:
         """
         rows = world.rows_of(answers.prediction)
         hidden = answers.purpose == AUDIT
+        if isinstance(self.inner, SelfAudited):
+            decision = self.inner.step(world, answers, seed, units)
+            if units is not None or not decision.done:
+                return decision, answers
+            decision, used = self.inner.ended(world, answers, seed)
+            return decision, answers.select(~hidden | np.isin(rows, used))
         while True:
-            seen = _select(answers, ~hidden)
+            seen = answers.select(~hidden)
             decision = self.inner.step(world, seen, seed, units)
             wanted = hidden & np.isin(rows, decision.question_row)
             if not wanted.any():
@@ -103,15 +112,18 @@ class Audited:
     def _audited(self, decision: Decision, known: Known, unanswered: Flags, sets: "list[_Sampled]") -> Decision:
         """Return the audit's questions, or the certificates of the sets whose questions were all answered."""
         missing = [sampled.sample[~known.answered[sampled.sample]] for sampled in sets]
-        place = np.full(len(known.answered), -1, np.int16)
+        # What a policy showed of everything it accepted remains true unless some of that is dropped.
+        whole = isinstance(self.inner, SelfAudited) and not self.audit.enforce
+        place = decision.certificate.copy() if whole else np.full(len(known.answered), -1, np.int16)
         dropped = unanswered.copy() if self.audit.enforce else np.zeros(len(unanswered), np.bool_)
-        certificates: list[Certificate] = []
+        certificates: list[Certificate] = list(decision.certificates)
         for sampled, left in zip(sets, missing, strict=True):
             if len(left):
                 continue
             certificate = sampled.certificate(known, self.audit.precision)
             if certificate.passed or not self.audit.enforce:
                 dropped[sampled.of.unknown] = False
+            if (certificate.passed or not self.audit.enforce) and not whole:
                 place[sampled.of.unknown] = place[sampled.of.known_good] = len(certificates)
             certificates.append(certificate)
         judged = _judged(decision, known, dropped)
@@ -204,10 +216,6 @@ def _whole(wanted: npt.NDArray[np.float64], total: int) -> npt.NDArray[np.int64]
     most_lost = np.argsort(whole - wanted, kind="stable")
     whole[most_lost[: total - int(whole.sum())]] += 1
     return whole
-
-
-def _select(answers: Answers, kept: Flags) -> Answers:
-    return Answers(answers.prediction[kept], answers.reply[kept], answers.node[kept], answers.purpose[kept])
 
 
 def _judged(decision: Decision, known: Known, dropped: Flags | None = None) -> Decision:

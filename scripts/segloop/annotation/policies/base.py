@@ -1,7 +1,7 @@
 """What every policy offers and returns."""
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -89,6 +89,18 @@ class Policy(Protocol):
         units
             Work on these only (start nodes, or nodes a step was `waiting` for), and leave aside what concerns all of
             them together; None: on everything.
+        """
+
+
+@runtime_checkable
+class SelfAudited(Policy, Protocol):
+    """A policy that audits what it accepts before it ends."""
+
+    def ended(self, world: World, answers: Answers, seed: int) -> tuple[Decision, npt.NDArray[np.int64]]:
+        """Return what it decided when its last audit ended, and the rows whose answers it had used by then, [U].
+
+        Only for answers after which `step` asks nothing. Those on other rows came later: they say something fresh about
+        what it accepted.
         """
 
 

@@ -10,7 +10,7 @@ The claim depends on the audit alone: a bad model costs questions, not truth.
 """
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
 import numpy as np
@@ -101,6 +101,11 @@ class Certified:
             return Judgement.none(len(world)).decision(Known.none(len(world)))
         return self._run(world, answers, seed).decision()
 
+    def ended(self, world: World, answers: Answers, seed: int) -> tuple[Decision, Rows]:
+        """Return what was decided when the last audit ended, and by which rows (see `SelfAudited.ended`)."""
+        run = self._run(world, answers, seed)
+        return run.decision(run.used), run.used
+
     def _run(self, world: World, answers: Answers, seed: int) -> "_Run":
         rows = world.rows_of(answers.prediction)
         counted = np.isin(answers.purpose, [PURPOSES.index(purpose) for purpose in COUNTED_PURPOSES]) & (rows >= 0)
@@ -149,6 +154,7 @@ class _Run:
         self._certificates: list[Certificate] = []
         self._accepted: Rows | None = None
         self._done = False
+        self.used: Rows = np.zeros(0, np.int64)
         self._features: Features | None = None
         self._model: QualityModel | None = None
         self._ask(_pilot(world, seed, self._budget), PILOT)
@@ -168,6 +174,10 @@ class _Run:
             else:
                 self._learn()
 
+    def _end(self) -> None:
+        self._done, self._pending = True, np.zeros(0, np.int64)
+        self.used = np.flatnonzero(self._known.answered)
+
     def _ask(self, rows: Rows, purpose: int) -> None:
         fresh = rows[~self._known.answered[rows]]
         self._pending, self._purpose = fresh, purpose
@@ -182,7 +192,7 @@ class _Run:
     def _learn(self) -> None:
         """Plan with what is known; ask a further round, or begin to audit."""
         if bool(self._known.answered.all()):
-            self._done = True
+            self._end()
             return
         belief = self._belief()
         choice = self._choose(belief, 0, exact=False)
@@ -267,8 +277,7 @@ class _Run:
                 choice = self._choose(belief, stage, exact=True, size=len(planned.rows))
         self._audit = None
         if choice is None or (stage and not self._worth_it(choice)):
-            self._done = True
-            self._pending = np.zeros(0, np.int64)
+            self._end()
             return
         order = generator("certified audit", self._seed, stage).permutation(np.sort(choice.rows))
         self._audit = _Audit(stage, choice.design, choice.rows, order)
@@ -290,8 +299,8 @@ class _Run:
         self._certificates.append(self._certificate(audit, bad, verdict == "accept"))
         self._round += 1
         if verdict == "accept":
-            self._accepted, self._done = audit.rows, True
-            self._pending = np.zeros(0, np.int64)
+            self._accepted = audit.rows
+            self._end()
         else:
             self._begin_audit(audit.stage + 1, self._belief(), None)
 
@@ -307,8 +316,19 @@ class _Run:
             accepted=passed,
         )
 
-    def decision(self) -> Decision:
-        """Return what to ask now, and verdicts: masks that were answered, and the set that passed."""
+    def decision(self, rows: Rows | None = None) -> Decision:
+        """Return what to ask now, and verdicts: masks that were answered, and the set that passed.
+
+        Parameters
+        ----------
+        rows
+            Leave aside the answers on all other rows.
+        """
+        known = self._known
+        if rows is not None:
+            answered = np.zeros(self._n, np.bool_)
+            answered[rows] = True
+            known = replace(known, answered=answered)
         judgement = Judgement.none(self._n)
         if self._accepted is not None:
             judgement.verdict[self._accepted] = ACCEPTED
@@ -316,7 +336,7 @@ class _Run:
         missing = self._pending[~self._known.answered[self._pending]]
         certificate = np.full(self._n, -1, np.int16)
         decision = judgement.decision(
-            self._known,
+            known,
             question_row=missing,
             purpose=self._purpose,
             certificates=tuple(self._certificates),

@@ -14,7 +14,7 @@ from segloop.annotation.certificates import delta_of_iteration, sequential_certi
 from segloop.annotation.policies.base import AUDIT, PILOT, Decision, Judgement, Known, known_answers
 from segloop.annotation.policies.quality_model import Features, QualityModel, dense_features, posterior
 from segloop.annotation.policies.set_choice import Choice, Setting, choose_set
-from segloop.annotation.sequential import follow, next_look
+from segloop.annotation.sequential import Design, Outcome, follow, next_look
 from segloop.annotation.verdicts import ACCEPTED, PREFIX
 from segloop.annotation.world import World
 from segloop.config import AnnotationConfig
@@ -87,6 +87,17 @@ class ScoreAudit:
             return Judgement.none(len(world)).decision(known)
         return self._audit(world, seed, known, pilot, choice)
 
+    def ended(self, world: World, answers: Answers, seed: int) -> tuple[Decision, Rows]:
+        """Return what the pilot and the audit led to, and their rows (see `SelfAudited.ended`)."""
+        known, used = known_answers(world, answers), self._pilot_rows(world, seed)
+        choice = self._plan(world, seed, used, known.reply[used])
+        if choice is not None:
+            order = self._order(world, seed, choice)
+            _, asked, _ = _followed(choice.design, known, order)
+            used = np.concatenate([used, order[:asked]])
+        own = np.isin(world.rows_of(answers.prediction), used)
+        return self.step(world, answers.select(own), seed), used
+
     def _pilot_rows(self, world: World, seed: int) -> Rows:
         memory = self._memory
         if memory.get("world") is not world or memory["seed"] != seed:
@@ -146,13 +157,8 @@ class ScoreAudit:
 
     def _audit(self, world: World, seed: int, known: Known, pilot: Rows, choice: Choice) -> Decision:
         """Return the next questions of the audit, or what it has shown."""
-        design = choice.design
-        prefix = choice.rows[np.argsort(world.prediction[choice.rows])]
-        order = generator("score_audit", "audit", seed).permutation(prefix)[: design.most_questions]
-        open_questions = ~known.answered[order]
-        first_open = int(open_questions.argmax()) if open_questions.any() else len(order)
-        # Answers behind an open question wait for it: the audit is about the order of the draw.
-        outcome, asked, bad = follow(design, known.reply[order[:first_open]] != YES)
+        design, order = choice.design, self._order(world, seed, choice)
+        outcome, asked, bad = _followed(design, known, order)
         judgement = Judgement.none(len(world))
         if outcome == "ask":
             return _asking(judgement, known, order[: next_look(design, asked, bad)], AUDIT)
@@ -173,6 +179,19 @@ class ScoreAudit:
         decision = judgement.decision(known, certificates=(certificate,), certificate=place)
         place[decision.verdict != ACCEPTED] = -1
         return decision
+
+    def _order(self, world: World, seed: int, choice: Choice) -> Rows:
+        """Return the masks of the prefix in the order in which they are asked."""
+        prefix = choice.rows[np.argsort(world.prediction[choice.rows])]
+        return generator("score_audit", "audit", seed).permutation(prefix)[: choice.design.most_questions]
+
+
+def _followed(design: Design, known: Known, order: Rows) -> tuple[Outcome, int, int]:
+    """Return how the audit stands, and its questions and bad masks up to there."""
+    open_questions = ~known.answered[order]
+    first_open = int(open_questions.argmax()) if open_questions.any() else len(order)
+    # Answers behind an open question wait for it: the audit is about the order of the draw.
+    return follow(design, known.reply[order[:first_open]] != YES)
 
 
 def _asking(judgement: Judgement, known: Known, order: Rows, purpose: int) -> Decision:

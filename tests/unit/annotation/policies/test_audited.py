@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from segloop.annotation.answers import NO, OTHER, PURPOSES, YES, Answers
 from segloop.annotation.certificates import clopper_pearson_lower, precision_lower
 from segloop.annotation.driver import ask_the_rest, ask_until_done
+from segloop.annotation.policies import make_policy
 from segloop.annotation.policies.audited import Audited, share_questions
 from segloop.annotation.policies.base import AUDIT, DECIDE, OUTSIDE, Judgement, known_answers
 from segloop.annotation.policies.per_mask import PerMask
 from segloop.annotation.policies.thesis import Thesis
 from segloop.annotation.verdicts import ACCEPTED, ANSWERED, NO_REASON, PREFIX, REJECTED, UNDECIDED
 from segloop.annotation.world import World
-from segloop.config import AuditConfig
+from segloop.config import AnnotationConfig, AuditConfig
 
 
 @dataclass(frozen=True)
@@ -345,3 +346,84 @@ def test_a_tree_policy_is_asked_unit_by_unit_and_audited_at_the_end(make_tree, m
     assert np.array_equal(decision.verdict[unasked], inner.verdict[unasked])
     assert np.array_equal(decision.node[unasked], inner.node[unasked])
     same(policy.step(world, everything.answers(world), 7), decision)
+
+
+# --- after a policy that audits itself --------------------------------------------------------------------------------
+
+
+def separable(count=2400):
+    """A world of three categories whose score tells good masks; masks of the smallest are good by chance."""
+    random = np.random.default_rng(5)
+    world = world_of(count, kinds=(4, 4, 4, 9, 9, 2))
+    truth = np.where(random.random(count) < np.where(world.category == 2, 0.55, 0.97), YES, NO)
+    score = np.where(np.arange(count) < count * 2 // 3, 0.9, 0.1) + 0.05 * random.random(count)
+    return replace(world, score=score.astype(np.float32)), truth.astype(np.int8)
+
+
+def configured(policy, **audit):
+    config = {
+        "policy": policy,
+        "questions": 400,
+        "audit": {"questions": 300, "categories": 3, "precision": 0.85, **audit},
+    }
+    return AnnotationConfig.model_validate(config)
+
+
+@pytest.mark.parametrize("name", ["certified", "score_audit"])
+@pytest.mark.parametrize("enforce", [False, True])
+def test_categories_are_audited_after_a_policy_with_an_audit_of_its_own(name, enforce):
+    world, truth = separable()
+    config = configured(name, enforce=enforce)
+    decision, log = ask_all(make_policy(config), world, truth, seed=1)
+    half = config.audit.model_copy(update={"delta": config.audit.delta / 2, "categories": 0})
+    own, own_log = ask_all(make_policy(config.model_copy(update={"audit": half})), world, truth, seed=1)
+    whole, parts = decision.certificates[: len(own.certificates)], decision.certificates[len(own.certificates) :]
+    assert whole == own.certificates and whole[-1].passed
+    # The policy asks what it asks alone; its audits spend one half of delta, those of the categories the other.
+    assert np.array_equal(log.prediction[: len(own_log)], own_log.prediction)
+    assert sum(one.asked for one in parts) == len(log) - len(own_log) > 200
+    assert {one.category for one in parts} == {4, 9, 2}
+    spent = sum(one.delta for one in parts)
+    assert spent == pytest.approx(0.025) and all(one.delta <= 0.025 for one in whole)
+    passed = {one.category: one.passed for one in parts}
+    assert passed[4] and passed[9] and not passed[2]
+    unanswered = np.setdiff1d(np.flatnonzero(own.verdict == ACCEPTED), world.rows_of(log.prediction))
+    kept = decision.verdict[unanswered] == ACCEPTED
+    poor = world.category[unanswered] == 2
+    assert poor.any() and np.array_equal(kept, ~poor if enforce else np.ones(len(poor), bool))
+    # Dropped or not, what is claimed of a mask is an audit that passed.
+    claims = decision.certificate[unanswered[kept]]
+    if enforce:
+        assert {decision.certificates[place].category for place in claims.tolist()} == {4, 9}
+    else:
+        assert set(claims.tolist()) == {len(whole) - 1}
+    again = make_policy(config).step(world, log, seed=1)
+    assert again.done
+    same(again, decision)
+
+
+def test_a_killed_run_goes_on_in_the_middle_of_the_categories():
+    world, truth = separable()
+    policy = make_policy(configured("certified"))
+    decision, log = ask_all(policy, world, truth, seed=1)
+    for cut in (len(log) - 1, len(log) - 250):
+        part = log.select(np.arange(len(log)) < cut)
+        resumed, _ = ask_all(make_policy(configured("certified")), world, truth, seed=1, log=part)
+        same(resumed, decision)
+
+
+def test_answers_that_a_policy_learned_from_audit_nothing():
+    world, truth = separable()
+    rows = np.arange(0, 300, 3)
+    early = answers_of(world, rows, truth[rows], purpose=AUDIT)
+    policy = make_policy(configured("certified"))
+    decision, log = ask_all(policy, world, truth, seed=1, log=early)
+    _, used = policy.inner.ended(world, log, 1)
+    assert np.isin(rows, used).all()
+    fresh = sum(one.asked for one in decision.certificates if one.category is not None)
+    assert fresh == len(np.setdiff1d(world.rows_of(log.prediction), used))
+
+
+def test_categories_without_questions_are_refused():
+    with pytest.raises(ValueError, match=r"set annotation\.audit\.questions"):
+        AuditConfig(categories=3)
