@@ -32,12 +32,17 @@ def main() -> None:
     """Measure what is wanted and not yet there, then write the page and the figure."""
     options = _options()
     record = _kept(options.output, options.keep_older)
-    present = {run["key"] for run in record["runs"] if run["code"] == questions_runs.code(run["policy"])}
-    tasks = [task for task in _tasks(options) if task.key not in present]
-    print(f"{len(record['runs'])} runs are there, {len(tasks)} to do", flush=True)
+    before = {run["key"]: run for run in record["runs"]}
+    tasks = [task for task in _tasks(options) if not _fresh(before.get(task.key))]
+    tasks.sort(key=lambda task: task.key in before)
+    print(f"{len(before)} runs are there, {len(tasks)} to do", flush=True)
 
     def note(run: dict[str, Any]) -> None:
-        record["runs"] = [one for one in record["runs"] if one["key"] != run["key"]] + [run]
+        older = before.get(run["key"])
+        if older is not None:
+            record["runs"].remove(older)
+            record["repeated"] = questions_runs.repeated(record["repeated"], older, run)
+        record["runs"].append(run)
         _write(record, options.output)
         print(_words(run), flush=True)
 
@@ -90,12 +95,18 @@ def _kept(folder: Path, older: bool) -> dict[str, Any]:
     """Return what was measured before, without the runs of other code unless they are wanted."""
     path = folder / "questions.json"
     before: dict[str, Any] = read_json(path) if path.exists() else {"runs": []}
-    runs = [run for run in before["runs"] if older or run["code"] == questions_runs.code(run["policy"])]
+    runs = [run for run in before["runs"] if older or _fresh(run)]
     if len(runs) < len(before["runs"]):
         print(f"{len(before['runs']) - len(runs)} runs were measured by other code and are dropped (see --keep-older)")
     pilot = before.get("pilot")
     fresh = pilot is not None and (older or pilot["code"] == questions_runs.code("certified"))
-    return {"runs": runs, "pilot": pilot if fresh else None}
+    repeated = before.get("repeated", questions_runs.NOT_REPEATED)
+    return {"runs": runs, "repeated": repeated, "pilot": pilot if fresh else None}
+
+
+def _fresh(run: dict[str, Any] | None) -> bool:
+    """Return whether a run was measured, and by the present code."""
+    return run is not None and run["code"] == questions_runs.code(run["policy"])
 
 
 def _write(record: dict[str, Any], folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from scipy.stats import beta
 
 from common import heading
-from questions_runs import FILE, MOST, SETTINGS, code, from_record, planned
+from questions_runs import FILE, MOST, NOT_REPEATED, SETTINGS, code, from_record, planned
 from segloop.reporting.style import new_figure, save, style
 from segloop.simulation.figures import draw_panel, marks_explained
 from segloop.simulation.replay import Result
@@ -157,7 +157,13 @@ def _conditions(record: dict[str, Any]) -> list[str]:
         ]
     older = sum(run["code"] != code(run["policy"]) for run in record["runs"])
     if older:
-        lines += [f"{older} of {len(record['runs'])} runs were measured with an earlier state of the code.", ""]
+        lines += [f"{older:,} of {len(record['runs']):,} runs were measured with an earlier state of the code."]
+        again = record.get("repeated", NOT_REPEATED)
+        if again["runs"]:
+            lines += [
+                f"{again['runs']:,} were measured again since, and {again['same']:,} of these gave the same figures."
+            ]
+        lines += [""]
     return lines
 
 

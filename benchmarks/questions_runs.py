@@ -245,6 +245,16 @@ def code(policy: str) -> str:
     return found.hexdigest()[:16]
 
 
+NOT_REPEATED: Final = {"runs": 0, "same": 0}
+_FIGURES: Final = ("questions", "accepted", "correct", "confirmed", "good", "certified", "left_out")
+
+
+def repeated(count: dict[str, int], older: dict[str, Any], run: dict[str, Any]) -> dict[str, int]:
+    """Return how many runs were measured again by later code, and how many of them gave the same figures."""
+    same = all(older.get(name) == run.get(name) for name in _FIGURES)
+    return {"runs": count["runs"] + 1, "same": count["same"] + same}
+
+
 # --- how good is the pilot --------------------------------------------------------------------------------------------
 
 

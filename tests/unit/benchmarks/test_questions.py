@@ -60,6 +60,7 @@ def test_runs_of_other_code_are_dropped_unless_wanted(
     record = questions(*SMALL, "--seeds", "1")
     for run in record["runs"][:2]:
         run["code"] = "older"
+    record["repeated"] = {"runs": 0, "same": 0}
     write_json(tmp_path / "questions.json", record)
     capsys.readouterr()
     questions("--only", "--keep-older")
@@ -71,6 +72,7 @@ def test_runs_of_other_code_are_dropped_unless_wanted(
     record = questions(*SMALL, "--seeds", "1", "--keep-older")
     assert "6 runs are there, 2 to do" in capsys.readouterr().out
     assert len(record["runs"]) == 6 and "earlier state" not in (tmp_path / "questions.md").read_text()
+    assert record["repeated"] == {"runs": 2, "same": 2}
     (tmp_path / "kept.json").replace(tmp_path / "questions.json")
     questions(*SMALL, "--seeds", "1")
     assert "4 runs are there, 2 to do" in capsys.readouterr().out
