@@ -163,7 +163,7 @@ def partitions() -> dict[str, Partition]:
     """
     answer = slurm.ask("sinfo", "--noheader", "--exact", "--all", "--format=%R|%l|%c|%m|%G")
     if answer.returncode:
-        raise SegloopError(f"SLURM does not answer: {answer.stderr.strip()}. Is its controller up (`scontrol ping`)?")
+        raise slurm.unreachable("sinfo", answer.stderr)
     return parse_partitions(answer.stdout)
 
 

@@ -100,7 +100,7 @@ def queue(ids: Sequence[str] = ()) -> list[QueuedJob]:
     if answer.returncode and "Invalid job id" in answer.stderr:
         return []
     if answer.returncode:
-        raise Unreachable(f"squeue failed: {answer.stderr.strip()}. Is the SLURM controller up (`scontrol ping`)?")
+        raise unreachable("squeue", answer.stderr)
     fields = [line.split("|", 4) for line in answer.stdout.splitlines() if line]
     return [QueuedJob(number, state, reason, Path(where), comment) for number, state, reason, where, comment in fields]
 
@@ -212,13 +212,25 @@ def ask(*command: str, given: str = "") -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
     except FileNotFoundError:
-        raise SegloopError(
-            f"there is no SLURM on this machine ({command[0]} is not in PATH). Run this on a login node of the "
-            "cluster, or choose what runs here: --profile profiles/local, training.cluster.kind: local, "
-            "dask.cluster: local."
-        ) from None
+        raise SegloopError(_no_slurm(f"{command[0]} is not in PATH")) from None
     except subprocess.TimeoutExpired:
         raise Unreachable(f"{command[0]} did not answer within {_TIMEOUT_S} s") from None
+
+
+def unreachable(command: str, said: str) -> Unreachable:
+    """Return the error that a command of SLURM found no controller, from what it said."""
+    cause = (said.strip().splitlines() or ["it said nothing"])[-1].removeprefix(f"{command}: ")
+    if "establish a configuration source" in cause:
+        # The programs are there, but no cluster; or its controller, which tells them the configuration, is away.
+        return Unreachable(_no_slurm(f"{command} finds no configuration: no slurm.conf and no controller"))
+    return Unreachable(f"SLURM does not answer ({command}: {cause}). Is its controller up (`scontrol ping`)?")
+
+
+def _no_slurm(why: str) -> str:
+    return (
+        f"there is no SLURM on this machine ({why}). Run this on a login node of the cluster, or choose what runs "
+        "here: --profile profiles/local, training.cluster.kind: local, dask.cluster: local."
+    )
 
 
 @contextmanager

@@ -48,6 +48,31 @@ def test_without_slurm_the_message_says_what_to_do(tmp_path: Path, monkeypatch: 
         queue()
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            "squeue: error: fetch_config: lookup failed\nsqueue: fatal: Could not establish a configuration source",
+            r"no SLURM on this machine \(squeue finds no configuration.*profiles/local",
+        ),
+        (
+            "slurm_load_jobs error: Unable to contact slurm controller (connect failure)",
+            r"SLURM does not answer \(squeue: .*connect failure\)\)\. Is its controller up",
+        ),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, words: str
+) -> None:
+    squeue = tmp_path / "squeue"
+    squeue.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(slurm.Unreachable, match=words) as caught:
+        queue()
+    assert "\n" not in str(caught.value)
+
+
 def test_a_silent_controller_says_nothing_about_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even within the time that it is given."""
     squeue = tmp_path / "squeue"
