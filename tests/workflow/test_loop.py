@@ -3,7 +3,7 @@
 import contextlib
 import io
 import json
-from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,14 +105,15 @@ def test_running_again_does_nothing(undisturbed: Loop) -> None:
     assert "Nothing to be done" in undisturbed.run()
 
 
-def test_the_seed_decides_and_the_number_of_workers_does_not(undisturbed: Loop, new_loop: Callable[..., Loop]) -> None:
-    """One core and two Dask workers against two cores and none."""
-    other = new_loop(
-        "one_core",
+def test_the_seed_decides_and_the_number_of_workers_does_not(undisturbed: Loop, tmp_path: Path) -> None:
+    """One core and two Dask workers against two cores and none; the run on SLURM begins from nothing."""
+    other = undisturbed.copy(
+        tmp_path / "one_core",
         annotation={"workers": 2},
         clustering={"workers": 2, "batches": 2},
         loop={"iterations": 1, "control": False, "upper_bound": False},
     )
+    other.remove("results/iter_1", "results/iter_2", "results/control", "results/upper_bound", "results/summary.json")
     other.run(cores=1)
     both = ["results/iter_2", "results/control", "results/upper_bound", "results/summary.json", "results/ledger.json"]
     assert same_results(undisturbed, other, ignore=both) == []
