@@ -189,7 +189,13 @@ class _Fresh:
         return cls(prediction[row], category[row], row, len(prediction))
 
 
-PARTS = {"box_head": ("box_head",), "box_and_mask_iou_head": ("box_head", "mask_iou_head")}
+PARTS = {
+    "box_head": ("box_head",),
+    "box_and_mask_iou_head": ("box_head", "mask_iou_head"),
+    "mask_weighted": ("mask_weighted",),
+    "crop": ("crop",),
+}
+"""Of which stored parts each embedding is made."""
 
 
 def _source(
