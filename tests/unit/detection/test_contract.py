@@ -247,7 +247,7 @@ def test_ids_and_rows_of_a_shard(case: Case, segmenter: Segmenter, images: list[
     }
     pq.write_table(pa.table(columns), tmp_path / "shard.parquet")
     predict_shard(
-        model=case.model,
+        models={"detector": case.model},
         images=tmp_path / "shard.parquet",
         shard=5,
         iteration=2,
@@ -269,7 +269,7 @@ def test_ids_and_rows_of_a_shard(case: Case, segmenter: Segmenter, images: list[
 
 def test_average_precision_is_that_of_pycocotools(case: Case, tmp_path: Path) -> None:
     evaluate_detector(
-        model=case.model,
+        models={"detector": case.model},
         validation_set=case.training_set,
         output=tmp_path / "evaluation.json",
         results=tmp_path / "results.json",
