@@ -18,9 +18,7 @@ def square(left: int, top: int, side: int) -> npt.NDArray[np.bool_]:
     return mask
 
 
-def detections(
-    rows: list[tuple[float, int, tuple[int, int, int]]], width: int = 2, judged: bool = False
-) -> Detections:
+def detections(rows: list[tuple[float, int, tuple[int, int, int]]], width: int = 2, judged: bool = False) -> Detections:
     """Make detections of (score, category, square), sorted as a detector gives them."""
     rows = sorted(rows, key=lambda row: -row[0])
     return Detections(

@@ -221,9 +221,7 @@ def test_a_shard_goes_on_detector_by_detector(
 def test_an_image_that_cannot_be_read_is_skipped_for_all(
     trained: tuple[Path, Path], judging: Path, files: list[Path], tmp_path: Path
 ) -> None:
-    store = predict(
-        {"plain": trained[0], "judging": judging}, [*files, tmp_path / "gone.png"], tmp_path / "some"
-    )
+    store = predict({"plain": trained[0], "judging": judging}, [*files, tmp_path / "gone.png"], tmp_path / "some")
     assert PredictionShard.open(store).images[0].tolist() == [0, 10, 20, 30]
     assert len(read_json(tmp_path / "some" / "0.skipped.json")["skipped"]) == 1
 
