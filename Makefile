@@ -7,7 +7,7 @@ RUN ?= runs/demo
 SEED ?= 0
 
 .PHONY: help setup demo test lint format config figures debian-packages bench-demo bench-nuclei bench-planning \
-  bench-clustering bench-questions bench-certificates bench-mask-iou bench-predict clean
+  bench-clustering bench-questions bench-certificates bench-mask-iou bench-embeddings bench-predict clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -83,6 +83,9 @@ bench-certificates: $(VENV)/.runtime  ## exact errors of sequential audits, and 
 
 bench-mask-iou: $(VENV)/.runtime  ## predicted IoU beside the class score (NUCLEI=folder, BENCH_ARGS)
 	$(BIN)/python benchmarks/mask_iou.py $(if $(NUCLEI),--nuclei $(NUCLEI)) $(BENCH_ARGS)
+
+bench-embeddings: $(VENV)/.runtime  ## which embedding tells good masks from bad ones (NUCLEI=folder, BENCH_ARGS)
+	$(BIN)/python benchmarks/embeddings.py --nuclei $(NUCLEI) $(BENCH_ARGS)
 
 bench-predict: $(VENV)/.runtime  ## prediction as a pipeline beside the plain loop, on a GPU too where there is one (BENCH_ARGS)
 	$(BIN)/python benchmarks/predict.py $(BENCH_ARGS)

@@ -24,6 +24,7 @@ wildcard_constraints:
     shard=r"\d+",
     batch=r"\d+",
     embedding=r"[a-z_]+",
+    detector="|".join(DETECTORS),
 
 
 # Cheap steps: on a cluster they run beside Snakemake, which saves each of them its turn in the queue.

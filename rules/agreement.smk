@@ -1,6 +1,6 @@
 # Agreement: how well predictions on transformed copies of an image agree, for the policy `distillation` alone.
 #
-# Needs: the model of the iteration before, resources/pool/shards/{shard}.parquet,
+# Needs: the models of the iteration before, resources/pool/shards/{shard}.parquet,
 #        results/iter_{iteration}/predictions/{shard}.zarr and index.zarr.
 # Gives: results/iter_{iteration}/agreement/{shard}.npy, results/iter_{iteration}/agreement.npy.
 
@@ -8,7 +8,7 @@
 rule measure_agreement:
     """Look for the indexed predictions of one shard again in transformed copies of its images."""
     input:
-        model=predicting_model,
+        models=predicting_models,
         shards="resources/pool/shards",
         index="results/iter_{iteration}/index.zarr",
         predictions="results/iter_{iteration}/predictions/{shard}.zarr",
@@ -24,9 +24,10 @@ rule measure_agreement:
     resources:
         gpu=gpus(),
         mem_mb=growing(detector_memory()),
-        runtime=growing(12 * 60),
+        runtime=growing(12 * 60 * len(DETECTORS)),
     params:
-        prediction=section("prediction"),
+        detectors=list(DETECTORS),
+        prediction=scoring(),
         distillation=section("annotation")["distillation"],
         device=CONFIG.device,
     script:

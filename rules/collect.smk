@@ -86,8 +86,8 @@ rule apply_retention:
 rule tally_iteration:
     """Write what people and machines cost in this iteration."""
     input:
-        evaluation="results/iter_{iteration}/evaluation.json",
-        model="results/iter_{iteration}/model",
+        evaluation=of_detector("results/iter_{iteration}/evaluation.json", FIRST),
+        models=of_detectors("results/iter_{iteration}/model"),
         index=if_asked("results/iter_{iteration}/index.zarr"),
         answers=if_asked("results/iter_{iteration}/answers.parquet"),
         collected=if_asked("results/iter_{iteration}/collected.json"),
@@ -117,7 +117,7 @@ checkpoint summarise_iteration:
     A checkpoint, because a stop rule reads it to decide whether there is a next iteration.
     """
     input:
-        evaluation="results/iter_{iteration}/evaluation.json",
+        evaluations=of_detectors("results/iter_{iteration}/evaluation.json"),
         ledger="results/iter_{iteration}/ledger.json",
         index=if_asked("results/iter_{iteration}/index.zarr"),
         answers=if_asked("results/iter_{iteration}/answers.parquet"),
@@ -139,6 +139,7 @@ checkpoint summarise_iteration:
         mem_mb=growing(8000),
         runtime=growing(60),
     params:
+        detectors=list(DETECTORS),
         annotation=section("annotation"),
     script:
         "../scripts/summarise_iteration.py"

@@ -12,6 +12,10 @@ from segloop.files import fingerprint, read_json
 from segloop.runs import RunClaim, asking, record_start as record_start_of, redrawing
 
 CONFIG = load(config)
+# By name; files that each of them has lie where `of_detector` says. The first one is the run's own: its average precision
+# is that of the run, and the control, the upper bound and the transfer train it alone.
+DETECTORS = CONFIG.each_detector
+FIRST = next(iter(DETECTORS))
 SHARDS = range(CONFIG.pool.shards)
 BATCHES = range(CONFIG.clustering.batches)
 RETENTION = ["embeddings", "low_scores"]
@@ -31,6 +35,46 @@ def section(name):
     """Return one section of the configuration as plain values, for `params`."""
     value = getattr(CONFIG, name)
     return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def of_detector(path, name="{detector}"):
+    """Return where a file lies that each detector has; a single one needs no folder of its own."""
+    return CONFIG.of_detector(path, name)
+
+
+def of_detectors(path):
+    """Return an input function: a file of an iteration of each detector, in their order."""
+    return lambda wildcards: expand(
+        [of_detector(path, name) for name in DETECTORS], iteration=wildcards.iteration
+    )
+
+
+def detector_of(wildcards):
+    """Return the configuration of the detector that a job is about; the first one where a path names none."""
+    return DETECTORS[wildcards.get("detector", FIRST)]
+
+
+def detector_section(wildcards):
+    """Return what the detector of a job is, as plain values."""
+    return detector_of(wildcards).detector.model_dump(mode="json")
+
+
+def scoring():
+    """Return of the prediction section what boxes, masks and scores depend on: not which embeddings are stored."""
+    return CONFIG.prediction.model_dump(mode="json", exclude={"embeddings", "crop"})
+
+
+def between_detectors():
+    """Return the mask IoU from which predictions of two detectors are one; none where there is one detector."""
+    return CONFIG.duplicates.iou if len(DETECTORS) > 1 else None
+
+
+def crop_fingerprint(wildcards):
+    """Return the fingerprints of the files of the user's own network of crops, if it is wanted."""
+    if "crop" not in CONFIG.prediction.embeddings:
+        return None
+    crop = CONFIG.prediction.crop
+    return [fingerprint(path) for path in (crop.model, crop.weights) if path]
 
 
 def questions_section():
@@ -97,23 +141,24 @@ def if_asked(*paths):
 
 def previous_model(prefix="results"):
     """Return an input function: the model that training starts from, if it starts from one."""
-    return lambda wildcards: model_before(int(wildcards.iteration), prefix)
-
-
-def model_before(iteration, prefix):
-    """Return the model of the iteration before; iteration 0 and training from scratch have none."""
-    if iteration == 0 or CONFIG.training.initialise == "scratch":
-        return []
-    return (
-        f"results/iter_0/model"
-        if iteration == 1
-        else f"{prefix}/iter_{iteration - 1}/model"
+    return lambda wildcards: model_before(
+        int(wildcards.iteration), prefix, detector_of(wildcards)
     )
 
 
-def predicting_model(wildcards):
-    """Return the model of the iteration before, which predicts in this one."""
-    return f"results/iter_{int(wildcards.iteration) - 1}/model"
+def model_before(iteration, prefix, detector):
+    """Return a detector's model of the iteration before; iteration 0 and training from scratch have none."""
+    if iteration == 0 or detector.training.initialise == "scratch":
+        return []
+    if iteration > 1 and prefix != "results":
+        return f"{prefix}/iter_{iteration - 1}/model"
+    return of_detector(f"results/iter_{iteration - 1}/model", detector.name)
+
+
+def predicting_models(wildcards):
+    """Return the models of the iteration before, which predict in this one, in the order of the detectors."""
+    before = int(wildcards.iteration) - 1
+    return [of_detector(f"results/iter_{before}/model", name) for name in DETECTORS]
 
 
 def gpus():
@@ -268,7 +313,7 @@ def iteration_of(wildcards):
 
 def weights_fingerprint(wildcards):
     """Return the fingerprint of the files that a detector starts from: weights in iteration 0, and a configuration."""
-    detector = CONFIG.detector
+    detector = detector_of(wildcards)
     weights = (
         fingerprint(detector.weights)
         if detector.weights and iteration_of(wildcards) == 0
@@ -281,14 +326,15 @@ def weights_fingerprint(wildcards):
     return [weights, fingerprint(detector.configuration)] if is_file else weights
 
 
-def training():
+def training(wildcards):
     """Return what is to be learned of the training section; where it runs is no parameter of a model."""
-    return CONFIG.training.model_dump(mode="json", exclude={"launcher", "cluster"})
+    settings = detector_of(wildcards).training
+    return settings.model_dump(mode="json", exclude={"launcher", "cluster"})
 
 
-def upper_bound_training():
+def upper_bound_training(wildcards):
     """Return the training section with the steps of all later iterations together."""
-    iterations, section = max(CONFIG.loop.iterations, 1), training()
+    iterations, section = max(CONFIG.loop.iterations, 1), training(wildcards)
     lengths = {name: section[name] for name in ("finetune_steps", "finetune_epochs")}
     return section | {
         name: value and value * iterations for name, value in lengths.items()
@@ -296,8 +342,10 @@ def upper_bound_training():
 
 
 def measures_while_training(value, otherwise):
-    """Return a value that a training needs to measure average precision, if it does so before its end."""
-    return value if CONFIG.training.evaluate_steps else otherwise
+    """Return an input or parameter function: what a training needs to measure average precision before its end."""
+    return lambda wildcards: (
+        value if detector_of(wildcards).training.evaluate_steps else otherwise
+    )
 
 
 def training_processes():
@@ -406,13 +454,16 @@ def loop_benchmarks(wildcards):
     """Return, of each step of an iteration, where Snakemake writes how long its jobs took."""
     annotate = f"annotate_{CONFIG.annotation.annotator}"
     asking = "index_predictions partition_predictions join_trees reduce_embeddings"
-    always = ["merge_training_set", "train_detector", "evaluate_detector"]
+    of_each, always = ["train_detector", "evaluate_detector"], ["merge_training_set"]
     asked = [*asking.split(), annotate, "collect_masks"]
     several = {"predict_shard": SHARDS, "link_partitions": BATCHES}
     several |= {"measure_agreement": SHARDS} if if_distilled(True) else {}
     iteration = wildcards.iteration
     steps = [*asked, *always] if int(iteration) else always
     found = {step: [f"benchmarks/{step}/{iteration}.tsv"] for step in steps}
+    for step in of_each:
+        path = f"benchmarks/{step}/{iteration}.tsv"
+        found[step] = [of_detector(path, name) for name in DETECTORS]
     for step, parts in several.items() if int(iteration) else ():
         found[step] = [f"benchmarks/{step}/{iteration}/{part}.tsv" for part in parts]
     return found
@@ -536,7 +587,8 @@ def check_detector():
     from segloop.detection.installed import require
 
     try:
-        require(CONFIG.detector.backend)
+        for detector in DETECTORS.values():
+            require(detector.backend)
     except SegloopError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

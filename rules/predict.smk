@@ -1,13 +1,13 @@
 # Predict and index: masks with scores and embeddings for every image of the pool.
 #
-# Needs: the model of the iteration before, resources/pool/shards/{shard}.parquet, verdicts of earlier iterations.
+# Needs: the models of the iteration before, resources/pool/shards/{shard}.parquet, verdicts of earlier iterations.
 # Gives: results/iter_{iteration}/predictions/{shard}.zarr, results/iter_{iteration}/index.zarr.
 
 
 rule predict_shard:
-    """Predict masks on the images of one shard."""
+    """Predict masks on the images of one shard, with each detector."""
     input:
-        model=predicting_model,
+        models=predicting_models,
         shards="resources/pool/shards",
     output:
         predictions=directory("results/iter_{iteration}/predictions/{shard}.zarr"),
@@ -22,9 +22,12 @@ rule predict_shard:
     resources:
         gpu=gpus(),
         mem_mb=growing(detector_memory()),
-        runtime=growing(4 * 60),
+        runtime=growing(4 * 60 * len(DETECTORS)),
     params:
+        detectors=list(DETECTORS),
+        between_detectors=between_detectors(),
         prediction=section("prediction"),
+        crop_fingerprint=crop_fingerprint,
         device=CONFIG.device,
         max_skipped=CONFIG.max_skipped,
     script:

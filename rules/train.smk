@@ -1,7 +1,8 @@
-# Train and evaluate: the detector of each iteration, of the control and of the upper bound.
+# Train and evaluate: the detectors of each iteration, the first of them for the control and for the upper bound.
 #
 # Needs: results/iter_{iteration}/training_set.json, the model of the iteration before, resources/seed/val.json.
-# Gives: results/iter_{iteration}/{model,evaluation.json}; the same below results/control and results/upper_bound.
+# Gives: results/iter_{iteration}/{model,evaluation.json}; the same below results/control and results/upper_bound. Of
+#        several detectors, each in results/iter_{iteration}/detector_{name}/.
 
 
 if not training_processes():
@@ -20,11 +21,11 @@ rule train_detector:
         previous_model=previous_model(),
         validation_set=measures_while_training("resources/seed/val.json", []),
     output:
-        model=directory("results/iter_{iteration}/model"),
+        model=directory(of_detector("results/iter_{iteration}/model")),
     log:
-        "logs/train_detector/{iteration}.log",
+        of_detector("logs/train_detector/{iteration}.log"),
     benchmark:
-        "benchmarks/train_detector/{iteration}.tsv"
+        of_detector("benchmarks/train_detector/{iteration}.tsv")
     conda:
         "../envs/segloop.yaml"
     threads: max(1, CONFIG.training.threads * training_processes())
@@ -34,10 +35,10 @@ rule train_detector:
         runtime=24 * 60,  # no more with a further attempt, which goes on from the last checkpoint
     params:
         iteration=iteration_of,
-        checkpoints="checkpoints/iter_{iteration}",
-        detector=section("detector"),
-        prediction=measures_while_training(section("prediction"), {}),
-        training=training(),
+        checkpoints=of_detector("checkpoints/iter_{iteration}"),
+        detector=detector_section,
+        prediction=measures_while_training(scoring(), {}),
+        training=training,
         fingerprint=weights_fingerprint,
         seed=CONFIG.seed,
         device=CONFIG.device,
@@ -49,15 +50,15 @@ rule train_detector:
 rule evaluate_detector:
     """Measure COCO average precision on the validation set."""
     input:
-        model="results/iter_{iteration}/model",
+        model=of_detector("results/iter_{iteration}/model"),
         validation_set="resources/seed/val.json",
     output:
-        evaluation="results/iter_{iteration}/evaluation.json",
-        results="results/iter_{iteration}/validation_results.json",
+        evaluation=of_detector("results/iter_{iteration}/evaluation.json"),
+        results=of_detector("results/iter_{iteration}/validation_results.json"),
     log:
-        "logs/evaluate_detector/{iteration}.log",
+        of_detector("logs/evaluate_detector/{iteration}.log"),
     benchmark:
-        "benchmarks/evaluate_detector/{iteration}.tsv"
+        of_detector("benchmarks/evaluate_detector/{iteration}.tsv")
     conda:
         "../envs/segloop.yaml"
     threads: CONFIG.prediction.threads
@@ -66,7 +67,7 @@ rule evaluate_detector:
         mem_mb=growing(detector_memory()),
         runtime=growing(4 * 60),
     params:
-        prediction=section("prediction"),
+        prediction=scoring(),
         device=CONFIG.device,
         max_skipped=CONFIG.max_skipped,
     script:
@@ -90,9 +91,9 @@ if CONFIG.loop.control:
         params:
             iteration=iteration_of,
             checkpoints="checkpoints/control/iter_{iteration}",
-            detector=section("detector"),
-            prediction=measures_while_training(section("prediction"), {}),
-            training=training(),
+            detector=detector_section,
+            prediction=measures_while_training(scoring(), {}),
+            training=training,
             fingerprint=weights_fingerprint,
             seed=CONFIG.seed,
             device=CONFIG.device,
@@ -137,7 +138,7 @@ if CONFIG.loop.upper_bound:
         # As many steps as all later iterations together, from the seed model, on the seed set and all truth.
         input:
             training_set="results/upper_bound/training_set.json",
-            previous_model=model_before(1, "results"),
+            previous_model=model_before(1, "results", DETECTORS[FIRST]),
             validation_set=measures_while_training("resources/seed/val.json", []),
         output:
             model=directory("results/upper_bound/model"),
@@ -148,9 +149,9 @@ if CONFIG.loop.upper_bound:
         params:
             iteration=1,
             checkpoints="checkpoints/upper_bound",
-            detector=section("detector"),
-            prediction=measures_while_training(section("prediction"), {}),
-            training=upper_bound_training(),
+            detector=detector_section,
+            prediction=measures_while_training(scoring(), {}),
+            training=upper_bound_training,
             fingerprint=None,
             seed=CONFIG.seed,
             device=CONFIG.device,

@@ -43,7 +43,7 @@ if CONFIG.transfer:
     use rule predict_shard as predict_transfer with:
         # The model that predicts the pool, on the labelled set.
         input:
-            model=predicting_model,
+            models=predicting_models,
             shards="resources/transfer/shards",
         output:
             predictions=directory(
@@ -237,9 +237,9 @@ if CONFIG.transfer:
         params:
             iteration=iteration_of,
             checkpoints="checkpoints/transfer/iter_{iteration}/{embedding}",
-            detector=section("detector"),
-            prediction=measures_while_training(section("prediction"), {}),
-            training=training(),
+            detector=detector_section,
+            prediction=measures_while_training(scoring(), {}),
+            training=training,
             fingerprint=weights_fingerprint,
             seed=CONFIG.seed,
             device=CONFIG.device,

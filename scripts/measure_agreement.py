@@ -11,7 +11,7 @@ from segloop.jobs import job
 def main(snakemake: Any) -> None:
     with job(snakemake):
         measure_agreement(
-            model=Path(snakemake.input.model),
+            models=dict(zip(snakemake.params.detectors, map(Path, snakemake.input.models), strict=True)),
             images=Path(snakemake.input.shards) / f"{snakemake.wildcards.shard}.parquet",
             index=Path(snakemake.input.index),
             predictions=Path(snakemake.input.predictions),

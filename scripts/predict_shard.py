@@ -11,7 +11,7 @@ from segloop.jobs import job
 def main(snakemake: Any) -> None:
     with job(snakemake):
         predict_shard(
-            model=Path(snakemake.input.model),
+            models=dict(zip(snakemake.params.detectors, map(Path, snakemake.input.models), strict=True)),
             images=Path(snakemake.input.shards) / f"{snakemake.wildcards.shard}.parquet",
             shard=int(snakemake.wildcards.shard),
             iteration=int(snakemake.wildcards.iteration),
@@ -20,6 +20,7 @@ def main(snakemake: Any) -> None:
             prediction=PredictionConfig.model_validate(snakemake.params.prediction),
             device=snakemake.params.device,
             max_skipped=snakemake.params.max_skipped,
+            duplicates_iou=snakemake.params.between_detectors,
         )
 
 

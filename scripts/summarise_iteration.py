@@ -12,7 +12,7 @@ def main(snakemake: Any) -> None:
     with job(snakemake):
         summarise_iteration(
             iteration=int(snakemake.wildcards.iteration),
-            evaluation=Path(snakemake.input.evaluation),
+            evaluations=dict(zip(snakemake.params.detectors, map(Path, snakemake.input.evaluations), strict=True)),
             ledger=Path(snakemake.input.ledger),
             index=optional(snakemake.input.index),
             answers=optional(snakemake.input.answers),

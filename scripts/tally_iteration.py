@@ -13,7 +13,7 @@ def main(snakemake: Any) -> None:
         tally_iteration(
             iteration=int(snakemake.wildcards.iteration),
             evaluation=Path(snakemake.input.evaluation),
-            model=Path(snakemake.input.model),
+            models=[Path(path) for path in snakemake.input.models],
             index=optional(snakemake.input.index),
             answers=optional(snakemake.input.answers),
             collected=optional(snakemake.input.collected),

@@ -6,7 +6,7 @@ Every model refuses unknown keys; `load` turns that refusal into a message that 
 import difflib
 import json
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_origin
 
 import pydantic
 import yaml
@@ -31,7 +31,8 @@ PolicyName = Literal[
     "distillation",
 ]
 
-EmbeddingName = Literal["box_head", "box_and_mask_iou_head"]
+FurtherEmbedding = Literal["mask_weighted", "crop"]
+EmbeddingName = Literal["box_head", "box_and_mask_iou_head", "mask_weighted", "crop"]
 Dollars = Annotated[float, Field(ge=0)]
 NoReason = Literal["wrong_class", "bad_boundary", "two_objects", "partial"]
 
@@ -258,8 +259,50 @@ class TrainingConfig(Section):
         return self
 
 
+class NamedDetectorConfig(DetectorConfig):
+    """One of several detectors: a name, and what it has otherwise than `detector` and `training` say."""
+
+    COMMON: ClassVar[set[str]] = {"launcher", "cluster", "threads"}
+    """Keys of `training` that all detectors share."""
+
+    name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$", max_length=40)]
+    """What the detector is called in paths, in provenance and in summaries."""
+    training: TrainingConfig = TrainingConfig()
+    """How it learns."""
+
+    @property
+    def detector(self) -> DetectorConfig:
+        """The model alone."""
+        return DetectorConfig.model_validate(self.model_dump(exclude={"name", "training"}))
+
+
 Precision = Literal["float32", "float16", "bfloat16"]
 Score = Literal["class", "class_times_iou"]
+
+
+class CropConfig(Section):
+    """The embedding `crop`: your own network on the part of an image around each mask; docs/detectors.md."""
+
+    model: str
+    """A TorchScript file (`.pt`), a file of torch.export (`.pt2`), or `package.module:function`, which is called
+    without arguments and returns the network. It takes float32 [n, 3, size, size] and returns one row of floats a
+    crop."""
+    weights: str | None = None
+    """For `package.module:function`: a state dictionary to load, relative to the run directory; null: none."""
+    size: Annotated[int, Field(ge=8, le=2048)] = 224
+    """Side of a crop in pixels, as the network takes it."""
+    context: Annotated[float, Field(ge=1, le=10)] = 1.2
+    """Side of the square that is cut out, in lengths of the longer side of the mask's box."""
+    masked: bool = False
+    """Paint what does not belong to the mask with the mean colour."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Red, green and blue, in 0..1, that become zero (ImageNet's)."""
+    deviation: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (
+        0.229,
+        0.224,
+        0.225,
+    )
+    """Differences from the mean that become one (ImageNet's)."""
 
 
 class PredictionConfig(Section):
@@ -278,6 +321,11 @@ class PredictionConfig(Section):
     threads: Positive = 1
     """Cores of one job. On a CPU so many images are in the network at a time, and any number finds the same; on a GPU
     they open images and finish masks."""
+    embeddings: list[FurtherEmbedding] = []
+    """Further embeddings that are computed and stored with each prediction, beside those of the detector's heads.
+    `mask_weighted`: features weighted by the mask, 512 numbers. `crop`: of your own network."""
+    crop: CropConfig | None = None
+    """The network of the embedding `crop`."""
 
 
 class IndexConfig(Section):
@@ -288,10 +336,11 @@ class IndexConfig(Section):
 
 
 class DuplicatesConfig(Section):
-    """Predictions that repeat one of an earlier iteration."""
+    """Predictions that repeat one of an earlier iteration, or of another detector."""
 
     iou: Share = 0.8
-    """Same image and category and a mask IoU of at least this: the earlier verdict is inherited, nobody is asked."""
+    """Same image and category and a mask IoU of at least this: the earlier verdict is inherited, nobody is asked; of
+    two detectors' predictions the one with the higher score stays."""
 
 
 class ClusteringConfig(Section):
@@ -308,7 +357,8 @@ class ClusteringConfig(Section):
     memory_mb: Annotated[int, Field(ge=400)] = 8_000
     """Megabytes that linking one partition may take; `n_exact` and `m_max` are lowered until they fit."""
     embedding: EmbeddingName = "box_head"
-    """What is compared: the last fully connected layer of the box head, or that and the mask IoU head's."""
+    """What is compared: the last fully connected layer of the box head, that and the mask IoU head's, or one of
+    `prediction.embeddings`."""
     embedding_file: str | None = None
     """Your own embeddings instead: a `.npy` file or Zarr array of one row a prediction of the index, in its order;
     `{iteration}` stands for the iteration, and the path is relative to the run directory."""
@@ -616,6 +666,10 @@ class Config(Section):
     """A job stops when more than this share of its records had to be skipped."""
     detector: DetectorConfig = DetectorConfig()
     """The model."""
+    detectors: list[NamedDetectorConfig] = []
+    """Several models at once: each with a `name`, the keys of `detector` in which it differs, and `training` with those
+    of `training`. All of them predict; what the first one's average precision is, is the run's. Empty: `detector`
+    alone."""
     training: TrainingConfig = TrainingConfig()
     """How it learns."""
     prediction: PredictionConfig = PredictionConfig()
@@ -649,8 +703,38 @@ class Config(Section):
         training = self.training.launcher == "submitit" and self.training.cluster.kind == "slurm"
         return training or self.dask.cluster == "slurm"
 
+    @property
+    def each_detector(self) -> dict[str, NamedDetectorConfig]:
+        """All detectors by name, in order; a single one that nobody named is called `detector`."""
+        if self.detectors:
+            return {one.name: one for one in self.detectors}
+        values = {"name": "detector", **self.detector.model_dump(), "training": self.training}
+        return {"detector": NamedDetectorConfig.model_validate(values)}
+
+    def of_detector(self, path: str, name: str) -> str:
+        """Return where a file lies that each detector has: of several, in a folder of its own beside the given path."""
+        folder, _, file = path.rpartition("/")
+        return f"{folder}/detector_{name}/{file}" if len(self.detectors) > 1 else path
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _completes_detectors(cls, values: Any) -> Any:
+        """Give each of several detectors what it does not say otherwise."""
+        if not isinstance(values, dict) or not isinstance(values.get("detectors"), list):
+            return values
+        detector, training = _plain(values.get("detector")), _plain(values.get("training"))
+        entries = [
+            _merged(detector, one) | {"training": _merged(training, one.get("training") or {})}
+            if isinstance(one, dict) and isinstance(one.get("training") or {}, dict)
+            else one
+            for one in values["detectors"]
+        ]
+        return values | {"detectors": entries}
+
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> "Config":
+        if problem := _detectors_problem(self) or _embeddings_problem(self):
+            raise ValueError(problem)
         if self.loop.upper_bound and self.pool.truth is None:
             raise ValueError(
                 "loop.upper_bound needs the pool's truth: set pool.truth.annotations, or upper_bound: false"
@@ -660,7 +744,8 @@ class Config(Section):
                 "annotation.annotator: oracle answers from the pool's truth: set pool.truth.annotations, "
                 "or annotation.annotator: people"
             )
-        if self.prediction.score == "class_times_iou" and not self.detector.mask_iou_head:
+        judged = all(one.mask_iou_head for one in self.each_detector.values())
+        if self.prediction.score == "class_times_iou" and not judged:
             raise ValueError(
                 "prediction.score: class_times_iou needs a predicted IoU: set detector.mask_iou_head: true, or "
                 "score: class"
@@ -710,6 +795,61 @@ class Config(Section):
         if not 0 < low <= high:
             raise ValueError(f"training.scale_jitter is [{low}, {high}]: the lower end comes first and is above 0")
         return self
+
+
+def _plain(section: Any) -> dict[str, Any]:
+    if isinstance(section, Section):
+        return section.model_dump()
+    return section if isinstance(section, dict) else {}
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return a mapping with the changes in its place; mappings inside it are merged, too."""
+    merged = base | changes
+    for key in base.keys() & changes.keys():
+        if isinstance(base[key], dict) and isinstance(changes[key], dict):
+            merged[key] = _merged(base[key], changes[key])
+    return merged
+
+
+def _detectors_problem(config: Config) -> str | None:
+    """Return what is wrong with the list of detectors, if anything is."""
+    names = [one.name for one in config.detectors]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        return f"detectors has two of the name {twice}: give each its own"
+    for one in config.detectors:
+        for key in sorted(NamedDetectorConfig.COMMON):
+            if getattr(one.training, key) != getattr(config.training, key):
+                return (
+                    f"detectors: {one.name} sets training.{key}, which all detectors share: set it in the section "
+                    "training"
+                )
+        if problem := _training_job_problem(one.training):
+            return f"detectors: {one.name}: {problem}"
+    return None
+
+
+def _embeddings_problem(config: Config) -> str | None:
+    """Return which embedding is asked for and would not be there, if any."""
+    stored = config.prediction.embeddings
+    if len(set(stored)) < len(stored):
+        return "prediction.embeddings names an embedding twice: name each once"
+    if "crop" in stored and config.prediction.crop is None:
+        return "prediction.embeddings: crop needs a network: set prediction.crop.model"
+    heads = {one.name: one.mask_iou_head for one in config.each_detector.values()}
+    wanted = {} if config.clustering.embedding_file else {"clustering.embedding": config.clustering.embedding}
+    for name in config.transfer.embeddings if config.transfer else ():
+        wanted[f"transfer.embeddings: {name}"] = name
+    for key, name in wanted.items():
+        if name in ("mask_weighted", "crop") and name not in stored:
+            return f"{key} wants {name}, which is not stored: set prediction.embeddings: [{name}]"
+        lacking = [detector for detector, head in heads.items() if not head]
+        if name == "box_and_mask_iou_head" and config.detectors and lacking:
+            return (
+                f"{key} wants box_and_mask_iou_head, which the detector {lacking[0]} does not have: set its "
+                "mask_iou_head: true, or another embedding"
+            )
+    return None
 
 
 _WORKER_MB = 500
@@ -807,6 +947,8 @@ def _section_of(annotation: Any) -> type[Section] | None:
 def _keys_of_section(location: list[str]) -> list[str]:
     model: type[Section] = Config
     for part in location:
+        if part.isdigit():
+            continue  # the place in a list
         field = model.model_fields.get(part)
         inner = _section_of(field.annotation) if field else None
         if inner is None:
@@ -852,10 +994,11 @@ def table() -> str:
 def _table_rows(model: type[Section], prefix: str) -> list[str]:
     rows = []
     for name, field in model.model_fields.items():
-        inner = _section_of(field.annotation)
+        # What a list holds is told by its description.
+        inner = None if get_origin(field.annotation) is list else _section_of(field.annotation)
         meaning = " ".join((field.description or "").split()).replace("|", "\\|")
         default = field.get_default(call_default_factory=True)
-        shown = "" if isinstance(default, Section) else f"`{_inline_yaml(default)}`"
+        shown = "" if isinstance(default, Section) or field.is_required() else f"`{_inline_yaml(default)}`"
         choices = _choices(field.annotation)
         if choices:
             meaning += f" One of {', '.join(f'`{choice}`' for choice in choices)}."

@@ -26,6 +26,13 @@ class Step:
     writes: tuple[str, ...]
     parts: Callable[[Config], int] = lambda config: 1
     wanted: Callable[[Config], bool] = lambda config: True
+    of_detectors: bool = False
+    """Whether each detector has its own."""
+
+    def patterns(self, config: Config, folder: str) -> tuple[str, ...]:
+        """Return what it writes, below the run directory; `folder` is that of an iteration."""
+        paths = [f"{folder}/{pattern}" for pattern in self.writes]
+        return tuple(config.of_detector(path, "*") if self.of_detectors else path for path in paths)
 
 
 _ASKS: Final = (
@@ -50,15 +57,18 @@ _ASKS: Final = (
 )
 _LEARNS: Final = (
     Step("merge", ("training_set.json",)),
-    Step("train", ("model",)),
+    Step("train", ("model",), lambda config: len(config.each_detector), of_detectors=True),
     Step(
         "evaluate",
         ("evaluation.json", "validation_results.json"),
+        lambda config: len(config.each_detector),
+        of_detectors=True,
     ),
     Step("tally", ("ledger.json",)),
     Step("summarise", ("summary.json",)),
 )
 STEPS: Final = (*_ASKS, *_LEARNS)
+_TRAIN: Final = _LEARNS[1]
 
 
 @dataclass(frozen=True)
@@ -113,8 +123,8 @@ class RunFiles:
 
     def complete(self, step: Step, iteration: int) -> list[Path]:
         """Return the complete parts of a step; what is still written has a name that begins with a dot."""
-        folder = self.directory / "results" / f"iter_{iteration}"
-        return [path for path in folder.glob(step.writes[0]) if not path.name.startswith(".")]
+        pattern = step.patterns(self.config, f"results/iter_{iteration}")[0]
+        return [path for path in self.directory.glob(pattern) if not path.name.startswith(".")]
 
     def steps(self, iteration: int) -> tuple[Step, ...]:
         """Return the steps of an iteration in their order; iteration 0 asks nothing."""
@@ -145,10 +155,10 @@ class RunFiles:
 
     def bytes_of(self, step: Step, iteration: int) -> int:
         """Return the bytes that a step has written so far, checkpoints and unfinished files included."""
-        folder = self.directory / "results" / f"iter_{iteration}"
-        found = [path for pattern in step.writes for path in folder.glob(pattern)]
+        patterns = step.patterns(self.config, f"results/iter_{iteration}")
+        found = [path for pattern in patterns for path in self.directory.glob(pattern)]
         if step.name == "train":
-            found.append(self.directory / "checkpoints" / f"iter_{iteration}")
+            found += self.directory.glob(self.config.of_detector(f"checkpoints/iter_{iteration}", "*"))
         return sum(_bytes(path) for path in found)
 
     def _begun(self, iteration: int) -> bool:
@@ -184,13 +194,14 @@ class RunFiles:
         hours, on_gpu = 0.0, False
         for iteration in range(last + 1):
             # The model that predicts is the one before; all are trained on one kind of device.
-            path = self.directory / "results" / f"iter_{iteration}" / "model" / "model.json"
-            if path.exists():
-                model = read_json(path)
+            for folder in self.complete(_TRAIN, iteration):
+                model = read_json(folder / "model.json")
                 on_gpu = str(model.get("device")).startswith("cuda")
                 hours += model.get("gpu_hours", 0.0)
             if on_gpu:
-                found = (self.directory.glob(f"benchmarks/{job.format(iteration)}.tsv") for job in GPU_JOBS)
+                jobs = (f"benchmarks/{job.format(iteration)}.tsv" for job in GPU_JOBS)
+                jobs = (self.config.of_detector(job, "*") if "evaluate_detector" in job else job for job in jobs)
+                found = (self.directory.glob(job) for job in jobs)
                 hours += sum(self._seconds_of(path) for paths in found for path in paths) / 3600
         return hours
 

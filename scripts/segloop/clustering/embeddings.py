@@ -4,6 +4,7 @@ Everything behind this module sees N rows in ascending order of their prediction
 """
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from segloop.config import ClusteringConfig
 from segloop.errors import SegloopError
 from segloop.ids import ROW_BITS, SHARD_BITS
 from segloop.randomness import generator
-from segloop.store.predictions import PredictionShard
+from segloop.store.predictions import PredictionShard, StoredDetector
 
 logger = logging.getLogger("segloop.clustering")
 
@@ -93,8 +94,8 @@ class ShardSource:
         self._prediction = prediction
         shards = [PredictionShard.open(path) for path in paths]
         _check_one_width(shards)
-        self._columns = _columns_of(shards[0], parts) if shards else np.arange(1)
-        self.dim = len(self._columns)
+        self._places = _places_of(shards[0], parts) if shards else [_Place(np.arange(1), 0)]
+        self.dim = max(one.first + len(one.stored) for one in self._places)
         self._shards = {shard.iteration << SHARD_BITS | shard.shard: shard for shard in shards}
         owner = prediction >> np.uint64(ROW_BITS)
         numbers, first = np.unique(owner, return_index=True)
@@ -118,29 +119,70 @@ class ShardSource:
         for owner, a, b in zip(self._owners, cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
             if a < b:
                 own = self._prediction[rows[a:b]] & np.uint64((1 << ROW_BITS) - 1)
-                values = self._shards[owner].embeddings(own.astype(np.int64))
-                out[a:b] = values if values.shape[1] == self.dim else values[:, self._columns]
+                out[a:b] = self._placed(self._shards[owner], own.astype(np.int64))
         return out
+
+    def _placed(self, shard: PredictionShard, rows: Rows) -> npt.NDArray[np.float16]:
+        values = shard.embeddings(rows)
+        if len(self._places) == 1:
+            return values if values.shape[1] == self.dim else values[:, self._places[0].stored]
+        out, detector = np.zeros((len(rows), self.dim), np.float16), shard.detector[rows]
+        for number, place in enumerate(self._places):
+            own = np.flatnonzero(detector == number)
+            out[own, place.first : place.first + len(place.stored)] = values[np.ix_(own, place.stored)]
+        return out
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the embeddings of one detector lie in the store and in what is clustered."""
+
+    stored: npt.NDArray[np.int64]
+    """Their columns in the store."""
+    first: int
+    """The first of their columns in what is clustered."""
+
+
+COMMON = ("crop",)
+"""Parts that come from the same network whichever detector found a mask, so that they can be compared."""
+
+
+def _places_of(shard: PredictionShard, wanted: tuple[str, ...]) -> list[_Place]:
+    """Return where the wanted parts of each detector lie.
+
+    Numbers of different networks cannot be compared. Each detector therefore has columns of its own, in which the
+    others are zero: the cosine distance between predictions of two detectors is 1, that of vectors which have nothing
+    in common. What comes from one network whoever found the mask shares its columns.
+    """
+    places, first = [], 0
+    for detector in shard.detectors:
+        columns = _columns_of(shard, detector, wanted)
+        places.append(_Place(columns, first))
+        first += 0 if all(name in COMMON for name in wanted) else len(columns)
+    return places
 
 
 def _check_one_width(shards: list[PredictionShard]) -> None:
     for shard in shards:
-        if shard.embedding_parts != shards[0].embedding_parts:
+        parts, first = ([one.embedding_parts for one in each.detectors] for each in (shard, shards[0]))
+        if parts != first:
             raise SegloopError(
-                f"Embeddings of {shard.path} have width {shard.embedding_dim} {shard.embedding_parts}, those of "
-                f"{shards[0].path} have {shards[0].embedding_dim} {shards[0].embedding_parts}. All shards of an "
+                f"Embeddings of {shard.path} have width {shard.embedding_dim} {parts}, those of "
+                f"{shards[0].path} have {shards[0].embedding_dim} {first}. All shards of an "
                 "iteration come from one model: predict the odd one again."
             )
 
 
-def _columns_of(shard: PredictionShard, wanted: tuple[str, ...]) -> npt.NDArray[np.int64]:
-    ends = np.cumsum([0, *shard.embedding_parts.values()])
-    ranges = dict(zip(shard.embedding_parts, zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True), strict=True))
+def _columns_of(shard: PredictionShard, detector: StoredDetector, wanted: tuple[str, ...]) -> npt.NDArray[np.int64]:
+    ends = np.cumsum([0, *detector.embedding_parts.values()])
+    ranges = dict(zip(detector.embedding_parts, zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True), strict=True))
     missing = [name for name in wanted if name not in ranges]
     if missing:
+        whose = f" of the detector {detector.name}" if detector.name else ""
         raise SegloopError(
-            f"{shard.path} holds no embedding of {missing[0]}, only of {', '.join(ranges)}. Set clustering.embedding: "
-            "box_head, or predict with a detector that has that head."
+            f"{shard.path} holds no embedding of {missing[0]}{whose}, only of {', '.join(ranges)}. Set "
+            "clustering.embedding: box_head, or predict with a detector that has that head, or with "
+            "prediction.embeddings that name it."
         )
     return np.concatenate([np.arange(*ranges[name]) for name in wanted])
 

@@ -24,6 +24,7 @@ from segloop.config import ClusteringConfig
 from segloop.randomness import generator, seed_of
 from segloop.store.index import read_index_columns
 from segloop.store.partitions import identity, write_partitions
+from segloop.store.predictions import PredictionShard
 
 logger = logging.getLogger("segloop.clustering")
 
@@ -189,7 +190,21 @@ class _Fresh:
         return cls(prediction[row], category[row], row, len(prediction))
 
 
-PARTS = {"box_head": ("box_head",), "box_and_mask_iou_head": ("box_head", "mask_iou_head")}
+PARTS = {
+    "box_head": ("box_head",),
+    "box_and_mask_iou_head": ("box_head", "mask_iou_head"),
+    "mask_weighted": ("mask_weighted",),
+    "crop": ("crop",),
+}
+"""Of which stored parts each embedding is made."""
+
+
+def stored_embeddings(predictions: list[Path]) -> list[str]:
+    """Return the values of `clustering.embedding` that all detectors of prediction stores give, if they are there."""
+    if not predictions or not (first := PredictionShard.open(predictions[0])).has_embeddings:
+        return []
+    parts = [one.embedding_parts for one in first.detectors]
+    return [name for name, wanted in PARTS.items() if all(part in own for own in parts for part in wanted)]
 
 
 def _source(

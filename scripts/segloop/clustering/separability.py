@@ -16,9 +16,11 @@ from segloop.annotation.answers import COUNTED_PURPOSES
 from segloop.annotation.oracle import good, read_truth_match
 from segloop.annotation.people import read_records
 from segloop.clustering.distances import unit_rows
+from segloop.clustering.embeddings import ShardSource, unit_or_zero
 from segloop.clustering.near_duplicates import count_near_duplicates
 from segloop.clustering.neighbours import Rows, Slabs, nearest
 from segloop.clustering.numerics import numerical_threads
+from segloop.clustering.partition import PARTS, stored_embeddings
 from segloop.clustering.shape import summary_of_sizes, tree_shape
 from segloop.errors import SegloopError
 from segloop.files import write_json
@@ -74,7 +76,8 @@ def measure_separability(
     output
         `separability.json`: `predictions` (counts), `known` (where truth comes from, and how much was used), `auc`,
         `by_share` (good masks by the share of good neighbours), `categories`, `partitions`, `tree`, and `how` it was
-        clustered. What is not known is null, with a reason beside it.
+        clustered. Where the stores hold several embeddings also `embeddings`: the AUC of each as it was predicted, by
+        the words of `clustering.embedding`. What is not known is null, with a reason beside it.
     t_iou, matching
         What a good mask is, as in `segloop.annotation.oracle.good`.
     duplicates_iou
@@ -106,6 +109,7 @@ def measure_separability(
     )
     with numerical_threads(threads):
         separation = _separation(rows, known, source, _scores(index, predictions), seed)
+        others = _auc_of_stored(rows, known, index, predictions, seed)
     near = count_near_duplicates(rows.prediction[rows.asked], predictions, duplicates_iou)
     write_json(
         output,
@@ -114,6 +118,7 @@ def measure_separability(
             "iteration": read_index_attributes(index).get("iteration"),
             "predictions": rows.counts() | {"near_duplicates": near, "near_duplicate_iou": duplicates_iou},
             **separation,
+            **({"embeddings": others} if others else {}),
             "partitions": summary_of_sizes(np.diff(source.part_offset)),
             **tree_shape(tree),
         },
@@ -302,12 +307,39 @@ def _judge(held: Rows, rows: _Indexed, known: _Known, source: Partitions, seed: 
     held = held[np.argsort(rows.leaf[held])]
     unit, is_good = _embeddings(source, rows.leaf[held]), known.good[held]
     own = np.searchsorted(rows.leaf[held], rows.leaf[queries])
+    return _Judged(queries, known.good[queries], _shares(unit, is_good, own))
+
+
+def _shares(unit: npt.NDArray[np.float32], is_good: Booleans, queries: Rows) -> npt.NDArray[np.float64]:
+    """Return the share of good ones among the nearest neighbours of queries, which are rows of `unit`, [Q]."""
     share = np.empty(len(queries))
     for start in range(0, len(queries), _QUERY_BLOCK):
-        some = own[start : start + _QUERY_BLOCK]
-        found, _ = nearest(unit[some], _in_memory(unit), min(NEIGHBOURS, len(held) - 1), some)
+        some = queries[start : start + _QUERY_BLOCK]
+        found, _ = nearest(unit[some], _in_memory(unit), min(NEIGHBOURS, len(unit) - 1), some)
         share[start : start + _QUERY_BLOCK] = is_good[found].mean(axis=1)
-    return _Judged(queries, known.good[queries], share)
+    return share
+
+
+def _auc_of_stored(
+    rows: _Indexed, known: _Known, index: Path, predictions: list[Path], seed: int
+) -> dict[str, float | None]:
+    """Return the AUC of each embedding that the stores hold, if there are several.
+
+    Known masks and queries are those of the embedding that is clustered. One embedding is in memory at a time.
+    """
+    names = stored_embeddings(predictions)
+    held = _sample(np.flatnonzero(known.known), HELD, "separability known", seed)
+    queries = _sample(held, QUERIES, "separability queries", seed)
+    if len(names) < 2 or len(held) < 2:
+        return {}
+    found: dict[str, float | None] = {}
+    for name in names:
+        source = ShardSource(rows.prediction[held], predictions, index, PARTS[name])
+        unit = unit_or_zero(source.read(np.arange(len(held))))
+        share = _shares(unit, known.good[held], np.searchsorted(held, queries))
+        enough, _ = _enough(known.good[queries], known)
+        found[name] = _rounded(auc(share, known.good[queries])) if enough else None
+    return found
 
 
 def _embeddings(source: Partitions, leaf: Rows) -> npt.NDArray[np.float32]:

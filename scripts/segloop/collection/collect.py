@@ -1,6 +1,7 @@
 """The accepted masks of an iteration as a COCO file with provenance."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from segloop.errors import SegloopError
 from segloop.files import read_json, write_json
 from segloop.ids import unpack_prediction_ids
 from segloop.store.index import read_index_columns
-from segloop.store.predictions import PredictionShard
+from segloop.store.predictions import PredictionShard, StoredDetector
 
 Row = npt.NDArray[np.int64]
 
@@ -44,9 +45,9 @@ def collect_masks(
         Canonical COCO file; its categories are those of the collected file.
     output
         A COCO file with the images that hold a collected mask. Annotations carry `score` and `provenance`: iteration,
-        shard, row, prediction (as text, because it exceeds the integers of JSON readers), mask_key, weights_sha256,
-        node, verdict_reason and the ids of the answers that it rests on: those on the mask itself, or those that
-        decided its cluster.
+        shard, row, detector (where there are several), prediction (as text, because it exceeds the integers of JSON
+        readers), mask_key, weights_sha256, node, verdict_reason and the ids of the answers that it rests on: those on
+        the mask itself, or those that decided its cluster.
 
     Raises
     ------
@@ -121,6 +122,16 @@ class _Source:
     mask_key: npt.NDArray[np.uint8]
     evidence: _Evidence
 
+    @cached_property
+    def detectors(self) -> list[StoredDetector]:
+        """The detectors of the shard."""
+        return self.shard.detectors
+
+    @cached_property
+    def detector(self) -> npt.NDArray[np.int8]:
+        """Place of each accepted mask's detector among them."""
+        return self.shard.detector[self.row]
+
     def images(self, pool_shard: Path) -> list[dict[str, Any]]:
         """Return the records of the images that hold an accepted mask."""
         pool = read_shard(pool_shard)
@@ -168,14 +179,16 @@ class _Source:
         prediction, node = int(self.judged.prediction[place]), int(self.judged.node[place])
         reason = int(self.judged.reason[place])
         cluster = reason == CLUSTER
+        detector = self.detectors[int(self.detector[number])]
         rests_on = self.evidence.by_node.get(node, []) if cluster else self.evidence.by_prediction.get(prediction, [])
         return {
             "iteration": self.shard.iteration,
             "shard": self.shard.shard,
             "row": int(self.row[number]),
+            **({} if detector.name is None else {"detector": detector.name}),
             "prediction": str(prediction),
             "mask_key": self.mask_key[place].tobytes().hex(),
-            "weights_sha256": self.shard.model_sha256,
+            "weights_sha256": detector.model_sha256,
             "node": None if node < 0 else node,
             "verdict_reason": REASONS[reason],
             "answers": rests_on,

@@ -63,7 +63,7 @@ def index_predictions(
     with file_lock(lock_of(output), exclusive=False):
         for number, path in enumerate(tqdm(predictions, desc="index", unit="shard", disable=None)):
             shard = _open(path, iteration, number)
-            models.add((shard.model_sha256, shard.embedding_dim))
+            models.add((shard.model_sha256, sum(one.embedding_dim for one in shard.detectors)))
             if len(models) > 1:
                 raise SegloopError(
                     f"{path} was predicted by another model than the shards before it. Predict it again."
@@ -83,7 +83,23 @@ def index_predictions(
     }
     for model_sha256, embedding_dim in models:
         attributes |= {"model_sha256": model_sha256, "embedding_dim": embedding_dim}
+    if index.detector is not None:
+        attributes |= _of_detectors(predictions, index.detector)
     write_index(output, index, attributes)
+
+
+def _of_detectors(predictions: list[Path], detector: npt.NDArray[np.int8]) -> dict[str, Any]:
+    """Return the names of several detectors, and how many predictions of each the index and the stores left out."""
+    stores = [PredictionShard.open(path) for path in predictions]
+    names = [one.name for one in stores[0].detectors]
+    dropped = np.sum([store.duplicates_between_detectors for store in stores], axis=0).tolist()
+    counts = np.bincount(detector, minlength=len(names)).tolist()
+    return {
+        "detectors": [
+            {"name": name, "predictions": count, "duplicates_left_out": left}
+            for name, count, left in zip(names, counts, dropped, strict=True)
+        ]
+    }
 
 
 def lock_of(file: Path) -> Path:
@@ -169,6 +185,7 @@ def _index_shard(shard: PredictionShard, before: _EarlierMasks, score: float, du
         mask_key=mask_key,
         duplicate_of=duplicate_of,
         inherited=inherited,
+        detector=shard.detector[rows] if len(shard.detectors) > 1 else None,
     )
 
 
@@ -227,4 +244,5 @@ def _join(parts: list[Index]) -> Index:
         mask_key=column("mask_key"),
         duplicate_of=column("duplicate_of"),
         inherited=column("inherited"),
+        detector=column("detector") if all(part.detector is not None for part in parts) else None,
     )

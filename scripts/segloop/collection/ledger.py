@@ -28,7 +28,7 @@ def tally_iteration(
     *,
     iteration: int,
     evaluation: Path,
-    model: Path,
+    models: list[Path],
     benchmarks: Mapping[str, list[Path]],
     prices: PricesConfig,
     loop: LoopConfig,
@@ -42,8 +42,8 @@ def tally_iteration(
 
     Parameters
     ----------
-    evaluation, model
-        evaluation.json and the folder of the model that this iteration trained.
+    evaluation, models
+        evaluation.json of the first detector and the folders of the models that this iteration trained.
     benchmarks
         Of each step, Snakemake's TSV files of its jobs; missing ones count as 0.
     index, answers, collected
@@ -63,7 +63,7 @@ def tally_iteration(
     SegloopError
         If a file is missing or damaged, or a value is set for a category that does not exist.
     """
-    machine = _machine(model, benchmarks, prices)
+    machine = _machine(models, benchmarks, prices)
     ledger: dict[str, Any] = {"schema_version": LEDGER_SCHEMA, "iteration": iteration, "accepted": 0}
     ledger |= {"people": _People.none().record(), "categories": {}, "machine": machine, "value": None}
     if index is not None and answers is not None and collected is not None:
@@ -231,16 +231,18 @@ def _check_names(values: Mapping[str, float], names: Mapping[int, str]) -> None:
 # --- machines ---------------------------------------------------------------------------------------------------------
 
 
-def _machine(model: Path, benchmarks: Mapping[str, list[Path]], prices: PricesConfig) -> dict[str, Any]:
-    trained = read_json(model / "model.json")
-    on_gpu = str(trained.get("device", "cpu")).startswith("cuda")
+def _machine(models: list[Path], benchmarks: Mapping[str, list[Path]], prices: PricesConfig) -> dict[str, Any]:
+    trained = [read_json(model / "model.json") for model in models]
+    # All are trained on one kind of device.
+    on_gpu = any(str(one.get("device", "cpu")).startswith("cuda") for one in trained)
     steps = {}
     for step, paths in benchmarks.items():
         gpu = on_gpu and step in DETECTOR_STEPS
         hours = sum(_hours(path, gpu) for path in paths if path.is_file())
         if gpu and step == "train_detector":
             # A training knows all its GPUs and restarts; Snakemake saw one of its processes, or who waited for it.
-            hours = trained.get("gpu_hours", hours)
+            counted = [one["gpu_hours"] for one in trained if "gpu_hours" in one]
+            hours = sum(counted) if len(counted) == len(trained) else hours
         dollars = hours * (prices.gpu_hour if gpu else prices.cpu_hour)
         steps[step] = {"gpu_hours": hours if gpu else 0.0, "cpu_hours": 0.0 if gpu else hours, "dollars": dollars}
     names = ("gpu_hours", "cpu_hours", "dollars")

@@ -2,6 +2,7 @@
 
 import platform
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,7 @@ from segloop.config import AnnotationConfig, LoopConfig
 from segloop.data import masks
 from segloop.errors import SegloopError
 from segloop.files import read_json, write_json
-from segloop.store.index import read_index_columns
+from segloop.store.index import read_index_attributes, read_index_columns
 
 SCHEMA_VERSION: Final = 1
 
@@ -42,7 +43,7 @@ LIBRARIES: Final = (
 def summarise_iteration(
     *,
     iteration: int,
-    evaluation: Path,
+    evaluations: Mapping[str, Path],
     output: Path,
     collected: list[Path],
     ledger: Path,
@@ -60,8 +61,11 @@ def summarise_iteration(
 
     Parameters
     ----------
-    evaluation
-        evaluation.json of the model that this iteration trained.
+    evaluations
+        evaluation.json of each model that this iteration trained, by the name of the detector, in the order of the
+        configuration. The average precision of the iteration is that of the first. Where there are several, the summary
+        has also `detectors`: of each its `ap` and `ap50`, how many predictions it has in the index, how many of it were
+        left out because a better one of another detector shows the same, and how many masks of it were collected.
     collected
         collected.json of the iterations 1..i; empty in iteration 0.
     ledger
@@ -80,7 +84,7 @@ def summarise_iteration(
     SegloopError
         If a file is missing or damaged.
     """
-    measured = read_json(evaluation)
+    measured = read_json(next(iter(evaluations.values())))
     summary: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "iteration": iteration}
     summary |= dict.fromkeys(
         ("predictions", "duplicates", "questions", "collected", "collected_total", "masks_per_question")
@@ -95,9 +99,32 @@ def summarise_iteration(
             summary |= {"certificate": _claims(certificates) or None, "certified": certified(verdicts, certificates)}
         summary["quality"] = None if quality is None else _quality(quality)
     summary |= {name: measured[name] for name in ("ap", "ap50", "ap_per_category")}
+    if len(evaluations) > 1:
+        summary["detectors"] = _of_detectors(evaluations, index, collected)
     summary["control_ap"] = None if control_evaluation is None else read_json(control_evaluation)["ap"]
     summary |= _cost(ledger)
     write_json(output, summary)
+
+
+def _of_detectors(
+    evaluations: Mapping[str, Path], index: Path | None, collected: list[Path]
+) -> dict[str, dict[str, Any]]:
+    """Return what each of several detectors came to, by name; what is not known is null."""
+    known = {} if index is None else {one["name"]: one for one in read_index_attributes(index)["detectors"]}
+    masks_of = Counter(
+        annotation["provenance"]["detector"] for path in collected[-1:] for annotation in read_json(path)["annotations"]
+    )
+    rows = {}
+    for name, evaluation in evaluations.items():
+        measured = read_json(evaluation)
+        rows[name] = {
+            "ap": measured["ap"],
+            "ap50": measured["ap50"],
+            "predictions": known[name]["predictions"] if known else None,
+            "duplicates_left_out": known[name]["duplicates_left_out"] if known else None,
+            "collected": masks_of[name] if known else None,
+        }
+    return rows
 
 
 def _counts(index: Path, answers: Path, collected: list[Path]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Data distillation: I. Radosavovic et al., Data Distillation: Towards Omni-Supervised Learning, CVPR 2018.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -35,7 +35,7 @@ MIN_IOU: Final = 0.5
 
 def measure_agreement(
     *,
-    model: Path,
+    models: Mapping[str, Path],
     images: Path,
     index: Path,
     predictions: Path,
@@ -48,8 +48,9 @@ def measure_agreement(
 
     Parameters
     ----------
-    model
-        The model that made the predictions.
+    models
+        The models that made the predictions, by the name of their detector, in the order of the configuration. Each
+        looks for its own predictions.
     images
         The shard, a table of image ids and file names; images without an indexed prediction are not opened.
     index, predictions
@@ -65,15 +66,35 @@ def measure_agreement(
         If an input is missing or damaged, the predictions are another model's, or an image cannot be read any more.
     """
     stored = PredictionShard.open(predictions)
-    if stored.model_sha256 != model_files.read_description(model)["weights_sha256"]:
-        raise SegloopError(f"{predictions} was not predicted with {model}. Run predict_shard again.")
+    made_by = [one.model_sha256 for one in stored.detectors]
+    for model, weights in zip(models.values(), made_by, strict=True):
+        if weights != model_files.read_description(model)["weights_sha256"]:
+            raise SegloopError(f"{predictions} was not predicted with {model}. Run predict_shard again.")
     rows = _indexed_rows(index, stored.shard)
-    groups = _rows_of_images(stored.image_id[rows])
     table = read_shard(images)
     files = dict(zip(table.image_id.tolist(), table.file_name, strict=True))
-    unknown = groups.keys() - files.keys()
+    unknown = set(stored.image_id[rows].tolist()) - files.keys()
     if unknown:
         raise SegloopError(f"{predictions} has an image {min(unknown)}, {images} has not. Run predict_shard again.")
+    result = np.zeros(len(rows), np.float32)
+    detector = stored.detector[rows]
+    for number, model in enumerate(models.values()):
+        own = np.flatnonzero(detector == number)
+        result[own] = _agreement_of(model, stored, rows[own], files, prediction, distillation, device)
+    write_probabilities(output, result)
+
+
+def _agreement_of(
+    model: Path,
+    stored: PredictionShard,
+    rows: npt.NDArray[np.int64],
+    files: dict[int, str],
+    prediction: PredictionConfig,
+    distillation: DistillationConfig,
+    device: str,
+) -> npt.NDArray[np.float32]:
+    """Return the agreement of rows of a store, all of them of one model, [n]."""
+    groups = _rows_of_images(stored.image_id[rows])
     segmenter = load_segmenter(
         model, device=device, threads=prediction.threads, precision=prediction.precision, score=prediction.score
     )
@@ -84,7 +105,7 @@ def measure_agreement(
     for image, copies in _predict_copies(segmenter, opened, prediction, distillation):
         own = groups[image]
         result[own] = agreement(score[own], category[own], [rles[row] for row in own], copies)
-    write_probabilities(output, result)
+    return result
 
 
 def agreement(

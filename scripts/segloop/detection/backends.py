@@ -9,6 +9,7 @@ from torch import Tensor
 
 from segloop.config import DetectorConfig
 from segloop.detection.installed import require
+from segloop.detection.mask_weighted import MaskWeighted
 from segloop.detection.segmenter import ImageArray
 from segloop.errors import SegloopError
 
@@ -46,7 +47,8 @@ class Network(Protocol):
         For each image `box` float[n, 4] in pixels of the network's input, `label` int64[n] from 1, `score` float[n]
         descending and above `score`, `embedding` float[n, D], the last fully connected output of the box head for the
         proposal that became the detection, and `mask` float[n, M, M], probabilities inside the box. With a mask IoU
-        head also `predicted_iou` float[n] in 0..1, and the embedding has that head's joined to it.
+        head also `predicted_iou` float[n] in 0..1, and the embedding has that head's joined to it. After
+        `Backend.add_mask_weighted` also `mask_weighted` float[n, 512].
         """
 
 
@@ -84,6 +86,9 @@ class Backend(Protocol):
 
     def stride_of(self, model: Any) -> int:
         """Return the number of pixels of which padded sides are a multiple; 1 where nothing is padded."""
+
+    def add_mask_weighted(self, model: Any, config: DetectorConfig) -> MaskWeighted:
+        """Let a network give the embedding `mask_weighted`, too; return what makes it, which has no weights."""
 
     def keep_float32_geometry(self, model: Any) -> None:
         """Prepare a network for mixed precision: what boxes and probabilities are computed from stays float32."""

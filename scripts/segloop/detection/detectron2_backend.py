@@ -21,6 +21,7 @@ from segloop.detection.backends import Targets
 from segloop.detection.ignored import inside_ignored
 from segloop.detection.initial_weights import load_weights
 from segloop.detection.mask_iou import FEATURE_SIDE, LOSS, MaskIouHead, mask_iou_loss, mask_iou_targets
+from segloop.detection.mask_weighted import NAME, MaskWeighted
 from segloop.detection.mixed_precision import hand_out_float32
 from segloop.detection.segmenter import ImageArray
 from segloop.detection.selection import keep_best
@@ -118,6 +119,7 @@ class EmbeddingRCNN(GeneralizedRCNN):  # type: ignore[misc]
     nms: float
     detections_per_image: int
     mask_iou_head: MaskIouHead | None
+    mask_weighted: MaskWeighted | None
 
     def losses(self, images: Tensor, sizes: list[tuple[int, int]], targets: Targets) -> dict[str, Tensor]:
         """Return the losses of a batch; see `segloop.detection.backends.Network`."""
@@ -190,8 +192,17 @@ class EmbeddingRCNN(GeneralizedRCNN):  # type: ignore[misc]
                 "embedding": embedding[place],
                 "mask": mask,
             }
-            found.append(self._judged(of_image, detections))
+            found.append(self._described(of_image, self._judged(of_image, detections)))
         return found
+
+    def _described(self, features: dict[str, Tensor], found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Add the embedding of features weighted by the masks of one image, if it is wanted."""
+        if self.mask_weighted is None:
+            return found
+        heads: Any = self.roi_heads
+        pooler = heads.pooler if isinstance(heads, Res5ROIHeads) else heads.box_pooler
+        pooled = pooler([features[name] for name in heads.in_features], [Boxes(found["box"])])
+        return found | {NAME: self.mask_weighted(pooled, found["mask"])}
 
     def _judged(self, features: dict[str, Tensor], found: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add what the mask IoU head says of the masks of one image, if there is that head."""
@@ -383,7 +394,7 @@ def _build(settings: Any, config: DetectorConfig, name: str) -> EmbeddingRCNN:
     model.MODEL.PROPOSAL_GENERATOR.NAME = IgnoringRPN.__name__
     network = EmbeddingRCNN(model)
     network.settings, network.nms, network.detections_per_image = settings, config.nms, config.detections_per_image
-    network.mask_iou_head = None
+    network.mask_iou_head, network.mask_weighted = None, None
     heads = network.roi_heads
     predictor = heads.box_predictor[-1] if isinstance(heads, CascadeROIHeads) else heads.box_predictor
     width = predictor.cls_score.in_features
@@ -505,6 +516,13 @@ def to_batch(images: list[ImageArray], device: torch.device) -> Tensor:
 def stride_of(model: EmbeddingRCNN) -> int:
     """Return the number of pixels of which padded sides are a multiple."""
     return max(int(model.backbone.size_divisibility), 1)
+
+
+def add_mask_weighted(model: EmbeddingRCNN, config: DetectorConfig) -> MaskWeighted:
+    """Let a network give the embedding `mask_weighted`, too; see `segloop.detection.mask_weighted`."""
+    channels = model.backbone.output_shape()[model.roi_heads.in_features[0]].channels
+    model.mask_weighted = MaskWeighted(channels)
+    return model.mask_weighted
 
 
 def keep_float32_geometry(model: EmbeddingRCNN) -> None:

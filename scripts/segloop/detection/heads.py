@@ -16,6 +16,7 @@ from torchvision.ops import box_iou, roi_align
 from segloop.detection.backends import Targets
 from segloop.detection.ignored import inside_ignored
 from segloop.detection.mask_iou import LOSS, MaskIouHead, mask_iou_loss, mask_iou_targets
+from segloop.detection.mask_weighted import NAME, MaskWeighted
 from segloop.detection.selection import keep_best
 
 MASK_CHUNK = 256
@@ -56,6 +57,7 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.mask_iou_head: MaskIouHead | None = None
+        self.mask_weighted: MaskWeighted | None = None
 
     def select_training_samples(
         self, proposals: list[Tensor], targets: Targets
@@ -144,7 +146,8 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
         -------
         For each image `box` float[n, 4] in pixels of the network's input, `label` int64[n], `score` float[n]
         descending, `embedding` float[n, D] and `mask` float[n, M, M], probabilities inside the box; with a mask IoU
-        head also `predicted_iou` float[n] in 0..1, and its embedding joined to the box head's.
+        head also `predicted_iou` float[n] in 0..1, and its embedding joined to the box head's; with `mask_weighted` its
+        embedding under that name.
         """
         embedding = self.box_head(self.box_roi_pool(features, proposals))
         logits, regression = self.box_predictor(embedding)
@@ -168,6 +171,9 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
             if self.mask_iou_head is not None:
                 detections["predicted_iou"] = judged[:, 0]
                 detections["embedding"] = torch.cat((detections["embedding"], judged[:, 1:]), dim=1)
+            if self.mask_weighted is not None:
+                pooled = self.box_roi_pool(one_image, [detections["box"]])
+                detections[NAME] = self.mask_weighted(pooled, masks)
         return found
 
     def _keep_best(

@@ -1,6 +1,6 @@
 """Predict with a trained network, in stages: scale, detect, paste."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segloop.config import Precision, Score
+from segloop.config import CropConfig, FurtherEmbedding, Precision, Score
 from segloop.data.masks import Rle
-from segloop.detection import model_files
+from segloop.detection import crops, mask_weighted, model_files
 from segloop.detection.backends import Backend
+from segloop.detection.crops import CropNetwork
 from segloop.detection.pasting import paste_mask
 from segloop.detection.scaling import scale_image, scaled_size
 from segloop.detection.segmenter import Detections, ImageArray, numerical_settings, times_iou
@@ -54,7 +55,7 @@ class NetworkSegmenter:
         A model directory.
     device, threads
         Where it predicts, and with how many threads of numerical code.
-    precision, score
+    precision, score, embeddings, crop
         As `PredictionConfig` describes them.
     """
 
@@ -67,10 +68,25 @@ class NetworkSegmenter:
         threads: int,
         precision: Precision = "float32",
         score: Score = "class",
+        embeddings: Sequence[FurtherEmbedding] = (),
+        crop: CropConfig | None = None,
     ) -> None:
         network, description, config = backend.load_model(model)
         self._to_batch = backend.to_batch
         self._stride = backend.stride_of(network)
+        self.embedding_parts = model_files.embedding_parts(config)
+        self.embedding_facts: dict[str, Any] = {}
+        if mask_weighted.NAME in embeddings:
+            described = backend.add_mask_weighted(network, config)
+            self.embedding_parts[mask_weighted.NAME] = mask_weighted.WIDTH
+            self.embedding_facts[mask_weighted.NAME] = described.facts()
+        self._crops: CropNetwork | None = None
+        if crops.NAME in embeddings and crop is not None:
+            self._crops = CropNetwork(crop, device)
+            self.embedding_parts[crops.NAME] = self._crops.width
+            # Weights of the function's own making have no file.
+            facts = crop.model_dump(mode="json") | {"sha256": crops.network_sha256(crop)}
+            self.embedding_facts[crops.NAME] = facts
         self._network = network.to(device).eval()
         if precision != "float32":
             backend.keep_float32_geometry(self._network)
@@ -80,7 +96,6 @@ class NetworkSegmenter:
         self._score = score
         self.precision = precision
         self.categories: list[dict[str, Any]] = description["categories"]
-        self.embedding_parts = model_files.embedding_parts(config)
         self.embedding_dim = sum(self.embedding_parts.values())
         self.predicts_iou = config.mask_iou_head
         self.weights_sha256: str = description["weights_sha256"]
@@ -112,7 +127,8 @@ class NetworkSegmenter:
         size = scaled_size(height, width, self._config, scale)
         # Padding changes the statistics of group normalisation: images share a batch only where it adds none.
         like = (-(-size[0] // self._stride) * self._stride, -(-size[1] // self._stride) * self._stride)
-        return Prepared(scale_image(image, size), height, width, like)
+        shown = None if self._crops is None else image
+        return Prepared(scale_image(image, size), height, width, like, shown)
 
     def detect(self, images: list[Prepared], score: float) -> list[RawDetections]:
         """Run the network; see `Stages.detect`. On a CPU an image's result is the same bits in any batch."""
@@ -152,12 +168,17 @@ class NetworkSegmenter:
         # A detection without a single pixel is no mask, whatever its score.
         kept = np.array([mask is not None for mask in pasted], dtype=bool)
         masks: list[Rle] = [mask for mask in pasted if mask is not None]
+        embedding = [arrays["embedding"][kept]]
+        if mask_weighted.NAME in arrays:
+            embedding.append(arrays[mask_weighted.NAME][kept])
+        if self._crops is not None and found.prepared.image is not None:
+            embedding.append(self._crops.embed(found.prepared.image, masks))
         detections = Detections(
             score=arrays["score"][kept],
             category=self._category[found.arrays["label"].numpy()[kept] - 1],
             box=box[kept],
             masks=masks,
-            embedding=arrays["embedding"][kept],
+            embedding=embedding[0] if len(embedding) == 1 else np.concatenate(embedding, axis=1),
             predicted_iou=arrays["predicted_iou"][kept] if self.predicts_iou else None,
         )
         return detections if self._score == "class" else times_iou(detections, found.above)

@@ -44,6 +44,8 @@ class PartialPredictions:
         The store that will hold the results.
     key
         Everything that the results depend on, as JSON. What another model or other settings left is discarded.
+    detector
+        Which of several detectors makes the results; None for a single one.
 
     Raises
     ------
@@ -51,9 +53,9 @@ class PartialPredictions:
         If another process predicts this shard.
     """
 
-    def __init__(self, output: Path, key: dict[str, Any]) -> None:
+    def __init__(self, output: Path, key: dict[str, Any], detector: str | None = None) -> None:
         self._output = output
-        self._folder = output.with_name(f".{output.name}.partial")
+        self._folder = output.with_name(f".{output.name}{f'.{detector}' if detector else ''}.partial")
         self._key = json.loads(json.dumps(key))
         self._pending: list[Predicted] = []
         self._bytes = 0

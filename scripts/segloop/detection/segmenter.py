@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from segloop.config import Precision, Score
+from segloop.config import CropConfig, FurtherEmbedding, Precision, Score
 from segloop.data.masks import Rle
 from segloop.detection import model_files
 from segloop.errors import SegloopError
@@ -61,6 +61,10 @@ class Segmenter(Protocol):
     @property
     def embedding_parts(self) -> dict[str, int]:
         """Name and width of what is joined to an embedding, in order."""
+
+    @property
+    def embedding_facts(self) -> dict[str, Any]:
+        """By the name of a part, what a store records about how it was made; empty for what a model's file says."""
 
     @property
     def predicts_iou(self) -> bool:
@@ -121,6 +125,8 @@ def load_segmenter(
     threads: int,
     precision: Precision = "float32",
     score: Score = "class",
+    embeddings: Sequence[FurtherEmbedding] = (),
+    crop: CropConfig | None = None,
 ) -> Segmenter:
     """Open a trained model.
 
@@ -136,6 +142,8 @@ def load_segmenter(
         Of its convolutions and products.
     score
         What the score of a detection is: `PredictionConfig.score`.
+    embeddings, crop
+        What is joined to the embeddings of the heads, as `PredictionConfig` describes it.
 
     Raises
     ------
@@ -150,7 +158,16 @@ def load_segmenter(
     description = model_files.read_description(model)
     backend = backend_of(description["backend"], str(model / model_files.DESCRIPTION))
     where = resolve_device(device, gpu_was_given())
-    segmenter = NetworkSegmenter(backend, model, device=where, threads=threads, precision=precision, score=score)
+    segmenter = NetworkSegmenter(
+        backend,
+        model,
+        device=where,
+        threads=threads,
+        precision=precision,
+        score=score,
+        embeddings=embeddings,
+        crop=crop,
+    )
     if score == "class_times_iou" and not segmenter.predicts_iou:
         raise SegloopError(
             f"prediction.score: class_times_iou needs a predicted IoU, and {model} was trained without a mask IoU "

@@ -20,12 +20,15 @@ class Prepared:
         Size of the image itself in pixels; what is found has this size.
     like
         Images of the same value may share a batch: none of them is padded more than it would be alone.
+    image
+        The image itself, uint8[height, width, 3], where its masks are described by what it shows; else None.
     """
 
     pixels: ImageArray
     height: int
     width: int
     like: tuple[int, int]
+    image: ImageArray | None = None
 
 
 @runtime_checkable

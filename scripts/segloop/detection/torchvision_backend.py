@@ -20,6 +20,7 @@ from segloop.detection import model_files
 from segloop.detection.heads import EmbeddingHeads, IgnoringProposals, MaskRCNN
 from segloop.detection.initial_weights import load_weights
 from segloop.detection.mask_iou import MaskIouHead
+from segloop.detection.mask_weighted import MaskWeighted
 from segloop.detection.mixed_precision import hand_out_float32
 from segloop.detection.pooling import RegionPooler
 from segloop.detection.segmenter import ImageArray
@@ -214,6 +215,12 @@ def to_gpu_batch(images: list[ImageArray], device: torch.device) -> Tensor:
 def stride_of(model: MaskRCNN) -> int:
     """Return the number of pixels of which padded sides are a multiple."""
     return STRIDE
+
+
+def add_mask_weighted(model: MaskRCNN, config: DetectorConfig) -> MaskWeighted:
+    """Let a network give the embedding `mask_weighted`, too; see `segloop.detection.mask_weighted`."""
+    model.roi_heads.mask_weighted = MaskWeighted(PYRAMID if config.architecture == "tiny" else 256)
+    return model.roi_heads.mask_weighted
 
 
 def keep_float32_geometry(model: MaskRCNN) -> None:

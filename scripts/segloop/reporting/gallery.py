@@ -67,7 +67,7 @@ def plot_galleries(
     for verdict, png in ((ACCEPTED, accepted), (REJECTED, rejected), (UNDECIDED, undecided)):
         candidates = np.flatnonzero((judged.verdict == verdict) & (judged.reason != DUPLICATE))
         chosen = _draw(candidates, masks, ("gallery", seed, iteration, WORDS[verdict]))
-        shown, _ = look_up(judged.prediction[chosen], predictions, shards)
+        shown = look_up(judged.prediction[chosen], predictions, shards)
         truth = _truth(truth_match, judged, chosen, verdicts)
         sheet = _sheet(verdict, iteration, len(candidates), _sorted(shown), names, truth)
         draw_sheet(sheet, png, side=SIDE)

@@ -51,15 +51,19 @@ def plot_neighbours(
     SegloopError
         If an input is missing or damaged.
     """
-    row_id = Partitions(partitions).row_id
+    source = Partitions(partitions)
+    row_id = source.row_id
     chosen = _draw(row_id, queries, ("neighbours", seed, iteration))
     count = max(min(neighbours, len(row_id) - 1), 0)
-    shown, embeddings = look_up(chosen, predictions, shards)
+    shown = look_up(chosen, predictions, shards)
     if len(chosen) and count:
+        # What is clustered may be a part of what is stored, or something else.
+        order = np.argsort(row_id)
+        embeddings = source.picked(order[np.searchsorted(row_id, chosen, sorter=order)]).astype(np.float32)
         near, cosine = exact_neighbours(embeddings, partitions, count, chosen)
     else:
         near, cosine = np.zeros((len(chosen), 0), np.uint64), np.zeros((len(chosen), 0), np.float32)
-    others, _ = look_up(np.unique(near), predictions, shards)
+    others = look_up(np.unique(near), predictions, shards)
     rows = _rows(shown, near, cosine, {mask.prediction: mask for mask in others}, category_names(seed_set))
     draw_sheet(_sheet(iteration, len(row_id), rows, count), png, side=SIDE)
     write_json(ids, _record(iteration, chosen, near, cosine))

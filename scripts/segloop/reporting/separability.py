@@ -93,12 +93,18 @@ def _separation_words(measured: Measured) -> str:
         return f"separability unknown ({area['reason']})"
     words = f"good and bad masks lie apart with kNN-AUC {area['neighbours']:.2f}"
     known = measured["known"]
-    return f"{words} ({_others(area)}{known['good_share']:.0%} of {known['masks']:,} known masks are good)"
+    scores = f"{_others(area)}{_embeddings(measured)}"
+    return f"{words} ({scores}{known['good_share']:.0%} of {known['masks']:,} known masks are good)"
 
 
 def _others(area: dict[str, Any]) -> str:
     named = {"score": "score alone", "predicted_iou": "predicted IoU alone"}
     return "".join(f"{words} {area[name]:.2f}, " for name, words in named.items() if area.get(name) is not None)
+
+
+def _embeddings(measured: Measured) -> str:
+    found = {name: area for name, area in measured.get("embeddings", {}).items() if area is not None}
+    return "".join(f"by {name} {area:.2f}, " for name, area in found.items())
 
 
 def _number(count: int, what: str) -> str:
@@ -113,7 +119,13 @@ def _left_out(measured: Measured) -> str:
         f"{counts['repeat_earlier_iterations']:,} that repeat earlier iterations, "
         f"{_number(counts['copies'], 'exact copy')}, {counts['without_embedding']:,} without an embedding.\n"
         f"Kept: {_number(counts['near_duplicates'], 'near-duplicate')} (mask IoU ≥ {counts['near_duplicate_iou']:g})."
+        f"{_of_stored(measured)}"
     )
+
+
+def _of_stored(measured: Measured) -> str:
+    words = _embeddings(measured).removesuffix(", ")
+    return f"\nkNN-AUC of what is stored: {words}." if words else ""
 
 
 # --- panels ---

@@ -45,10 +45,8 @@ class ShownMask:
     rle: Rle
 
 
-def look_up(
-    wanted: npt.NDArray[np.uint64], predictions: list[Path], shards: list[Path]
-) -> tuple[list[ShownMask], npt.NDArray[np.float32]]:
-    """Return masks and embeddings of predictions, in the order asked for.
+def look_up(wanted: npt.NDArray[np.uint64], predictions: list[Path], shards: list[Path]) -> list[ShownMask]:
+    """Return the masks of predictions, in the order asked for.
 
     Parameters
     ----------
@@ -58,28 +56,19 @@ def look_up(
         The iteration's prediction stores and the pool's Parquet files, each in shard order; only those that hold a
         wanted prediction are opened.
 
-    Returns
-    -------
-    (n masks, embeddings float32 [n, D]); D is 0 when nothing is wanted.
-
     Raises
     ------
     SegloopError
         If an id belongs to no shard, or a store is missing or damaged.
     """
     found: dict[int, ShownMask] = {}
-    vectors: dict[int, npt.NDArray[np.float32]] = {}
     _, shard_of, row_of = unpack_prediction_ids(wanted)
     for number in np.unique(shard_of).tolist():
         here = shard_of == number
         store = _store(number, predictions, shards)
-        embeddings = store.embeddings(row_of[here]).astype(np.float32)
-        for mask, vector in zip(_masks(store, shards[number], wanted[here], row_of[here]), embeddings, strict=True):
+        for mask in _masks(store, shards[number], wanted[here], row_of[here]):
             found[mask.prediction] = mask
-            vectors[mask.prediction] = vector
-    order = wanted.tolist()
-    stacked = np.stack([vectors[key] for key in order]) if order else np.zeros((0, 0), np.float32)
-    return [found[key] for key in order], stacked
+    return [found[key] for key in wanted.tolist()]
 
 
 def _store(number: int, predictions: list[Path], shards: list[Path]) -> PredictionShard:

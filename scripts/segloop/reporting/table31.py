@@ -246,6 +246,19 @@ def _notes(run: RunSummary) -> list[str]:
         "237,219 questions, which found 27.8 % of the half's objects.",
         "* The thesis's text says AP 17.02 for the seed model, its table 17.08.",
     ]
+    if run.iterations and run.iterations[-1].get("detectors"):
+        notes.insert(0, _of_detectors(run.iterations[-1]))
     if run.stop_reason:
         notes.insert(0, _STOPPED.get(run.stop_reason, f"The run ended: {run.stop_reason}."))
     return notes
+
+
+def _of_detectors(last: dict[str, Any]) -> str:
+    """Return what each of several detectors came to in the last iteration, in words."""
+    found = last["detectors"]
+    each = []
+    for name, one in found.items():
+        words = "unknown" if one["ap"] is None else f"{100 * one['ap']:.2f} %"
+        masks = "" if one["collected"] is None else f", {one['collected']:,} masks collected"
+        each.append(f"{name} {words}{masks}")
+    return f"AP is that of the first detector. Iteration {last['iteration']} of each: {'; '.join(each)}."

@@ -23,6 +23,7 @@ _DTYPES: dict[str, npt.DTypeLike] = {
     "mask_key": np.uint8,
     "duplicate_of": np.uint64,
     "inherited": np.int8,
+    "detector": np.int8,
 }
 _ROW_SHAPES = {"box": (4,), "mask_key": (32,)}
 
@@ -51,6 +52,8 @@ class Index:
     """The prediction that this one repeats, of an earlier iteration or (the same mask) of this one; 0 if none, [N]."""
     inherited: npt.NDArray[np.int8]
     """Verdict of that earlier prediction: 1 accepted, -1 rejected; 0 for copies and where there is none, [N]."""
+    detector: npt.NDArray[np.int8] | None = None
+    """Which of several detectors found it, in the order of the attribute `detectors`, [N]; None for a single one."""
 
     def __len__(self) -> int:
         return len(self.prediction)

@@ -5,8 +5,9 @@ Masks are compressed COCO RLE, all their bytes in one array with offsets.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -33,6 +34,23 @@ _COLUMN = Layout(chunk_rows=8192, shard_rows=1 << 20)
 _BYTES = Layout(chunk_rows=1 << 20, shard_rows=1 << 26)
 
 
+@dataclass(frozen=True)
+class StoredDetector:
+    """One of the detectors whose predictions a store holds."""
+
+    name: str | None
+    """What the configuration calls it; None for a single one."""
+    model_sha256: str
+    """Hash of its weights."""
+    embedding_parts: dict[str, int]
+    """Name and width of what is joined to its embeddings, in order; zeros follow up to the width of the store."""
+
+    @property
+    def embedding_dim(self) -> int:
+        """Width of its embeddings."""
+        return sum(self.embedding_parts.values())
+
+
 class PredictionWriter:
     """Writes the predictions of one shard, image by image, in bounded memory.
 
@@ -52,6 +70,11 @@ class PredictionWriter:
         Whether the detector predicts the IoU of its masks.
     embedding_parts
         Name and width of what was joined to the embedding, in order; the box head alone if None.
+    embedding_facts
+        What is recorded about how parts of the embedding were made, if anything.
+    detectors
+        The detectors, if there are several; then `append` wants to know which is which, `model_sha256` is to name all
+        of them, and `embedding_parts` are not used.
 
     Notes
     -----
@@ -68,10 +91,19 @@ class PredictionWriter:
         embedding_dim: int,
         has_predicted_iou: bool = False,
         embedding_parts: dict[str, int] | None = None,
+        embedding_facts: dict[str, Any] | None = None,
+        detectors: Sequence[StoredDetector] = (),
     ):
         self._embedding_dim = embedding_dim
+        self._detectors = list(detectors)
+        self._dropped = np.zeros(len(detectors), np.int64)
+        self._kept = np.zeros(len(detectors), np.int64)
         parts = embedding_parts or {"box_head": embedding_dim}
-        if sum(parts.values()) != embedding_dim:
+        if detectors:
+            parts = {}
+            if max(one.embedding_dim for one in detectors) != embedding_dim:
+                raise ValueError(f"embeddings of the detectors are not {embedding_dim} wide")
+        elif sum(parts.values()) != embedding_dim:
             raise ValueError(f"embedding parts {parts} do not add up to a width of {embedding_dim}")
         self._has_predicted_iou = has_predicted_iou
         self._images: set[int] = set()
@@ -88,7 +120,8 @@ class PredictionWriter:
                 "model_sha256": model_sha256,
                 "embedding_dim": embedding_dim,
                 # Pairs: the order of a mapping would be the JSON writer's.
-                "embedding_parts": [list(part) for part in parts.items()],
+                **({} if detectors else {"embedding_parts": [list(part) for part in parts.items()]}),
+                **({"embedding_facts": embedding_facts} if embedding_facts else {}),
                 "has_predicted_iou": has_predicted_iou,
             },
         )
@@ -109,15 +142,37 @@ class PredictionWriter:
         }
         if self._has_predicted_iou:
             self._columns["predicted_iou"] = store.create("predicted_iou", np.float32, layout=_COLUMN)
+        if self._detectors:
+            self._columns["detector"] = store.create("detector", np.int8, layout=_COLUMN)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._store.attributes |= {"rows": self._rows, "images": len(self._images)}
+        if self._detectors:
+            counts = zip(self._detectors, self._kept.tolist(), self._dropped.tolist(), strict=True)
+            self._store.attributes["detectors"] = [
+                {
+                    "name": one.name,
+                    "model_sha256": one.model_sha256,
+                    "embedding_parts": [list(part) for part in one.embedding_parts.items()],
+                    "predictions": kept,
+                    "duplicates": dropped,
+                }
+                for one, kept, dropped in counts
+            ]
         self._stack.__exit__(kind, error, trace)
 
-    def append(self, image_id: int, height: int, width: int, detections: "Detections") -> None:
+    def append(
+        self,
+        image_id: int,
+        height: int,
+        width: int,
+        detections: "Detections",
+        detector: npt.NDArray[np.int8] | None = None,
+        dropped: npt.NDArray[np.int64] | None = None,
+    ) -> None:
         """Add the predictions of one image, none included.
 
         Parameters
@@ -128,6 +183,9 @@ class PredictionWriter:
             Size of the image in pixels.
         detections
             Its predictions; masks have the size of the image.
+        detector, dropped
+            Where there are several detectors: the number of each prediction's, [n], and how many predictions of each
+            were left out, because they repeat another's, [detectors].
 
         Raises
         ------
@@ -149,6 +207,12 @@ class PredictionWriter:
         self._columns["embedding"].append(half)
         if self._has_predicted_iou:
             self._columns["predicted_iou"].append(np.asarray(detections.predicted_iou))
+        if self._detectors:
+            if detector is None or dropped is None or len(detector) != count:
+                raise ValueError("say of each prediction which of several detectors it is from")
+            self._columns["detector"].append(detector)
+            self._kept += np.bincount(detector, minlength=len(self._kept))
+            self._dropped += dropped
         self._append_masks(detections.masks)
         self._rows += count
 
@@ -211,7 +275,7 @@ class PredictionShard:
 
     @property
     def model_sha256(self) -> str:
-        """Hash of the weights that made the predictions."""
+        """Hash of the weights that made the predictions; of several detectors, the hash of all their hashes."""
         return str(self._store.attributes["model_sha256"])
 
     @property
@@ -225,9 +289,30 @@ class PredictionShard:
         return self._store.holds(self._stored("embedding"))
 
     @property
-    def embedding_parts(self) -> dict[str, int]:
-        """Name and width of what was joined to the embeddings, in order."""
-        return dict(self._store.attributes.get("embedding_parts", [("box_head", self.embedding_dim)]))
+    def detectors(self) -> list[StoredDetector]:
+        """The detectors whose predictions these are, in the order of the configuration."""
+        several = self._store.attributes.get("detectors")
+        if several is None:
+            parts = self._store.attributes.get("embedding_parts", [("box_head", self.embedding_dim)])
+            return [StoredDetector(None, self.model_sha256, dict(parts))]
+        return [StoredDetector(one["name"], one["model_sha256"], dict(one["embedding_parts"])) for one in several]
+
+    @property
+    def duplicates_between_detectors(self) -> list[int]:
+        """How many predictions of each detector were left out, because a better one of another shows the same."""
+        return [int(one["duplicates"]) for one in self._store.attributes.get("detectors", [{"duplicates": 0}])]
+
+    @property
+    def detector(self) -> npt.NDArray[np.int8]:
+        """Place of each prediction's detector in `detectors`, int8 [n]."""
+        if "detectors" in self._store.attributes:
+            return self._store.read("detector")
+        return np.zeros(len(self), np.int8)
+
+    @property
+    def embedding_facts(self) -> dict[str, Any]:
+        """By the name of a part, what is recorded about how it was made."""
+        return dict(self._store.attributes.get("embedding_facts", {}))
 
     @property
     def prediction(self) -> npt.NDArray[np.uint64]:

@@ -105,6 +105,7 @@ def make(tmp_path: Path) -> Make:
         each: int = EACH,
         cluster: bool = True,
         place: Callable[[int], int] = lambda row: row,
+        parts: dict[str, int] | None = None,
     ) -> Made:
         n = len(embeddings)
         kinds = np.ones(n, np.int32) if category is None else category.astype(np.int32)
@@ -115,6 +116,7 @@ def make(tmp_path: Path) -> Make:
             paths.append(tmp_path / f"{shard}.zarr")
             ids.append(prediction_ids(1, shard, len(own)))
             options: dict[str, Any] = {"iteration": 1, "shard": shard, "model_sha256": "", "embedding_dim": 8}
+            options["embedding_parts"] = parts
             with PredictionWriter(paths[-1], has_predicted_iou=predicted_iou is not None, **options) as writer:
                 for first in range(0, len(own), each):
                     rows = own[first : first + each]
@@ -176,6 +178,19 @@ def test_the_area_counts_pairs_and_ties_half() -> None:
     assert auc(np.array([1, 1]), np.array([True, False])) == 0.5
     assert auc(np.array([1, 2]), np.array([True, True])) is None
     assert auc(np.zeros(0), np.zeros(0, bool)) is None
+
+
+def test_each_stored_embedding_is_measured(make: Make) -> None:
+    """Two embeddings of which the second alone knows good from bad; with one there is nothing to compare."""
+    is_good = some_good(240)
+    rows = noisy(is_good, 3.0)[:, [1, 2, 3, 4, 0, 5, 6, 7]]
+    made = make(rows, parts={"box_head": 4, "mask_weighted": 4})
+    found = made.measure(truth_match=made.truth(is_good))
+    assert list(found["embeddings"]) == ["box_head", "mask_weighted"]
+    assert found["embeddings"]["box_head"] == found["auc"]["neighbours"] < 0.7
+    assert found["embeddings"]["mask_weighted"] > 0.9
+    unknown = made.measure()
+    assert unknown.get("embeddings", {}) == {}
 
 
 def test_the_standard_error_is_that_of_repeated_draws() -> None:

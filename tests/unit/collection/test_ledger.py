@@ -43,7 +43,7 @@ def asked(run, record):
     return {
         "iteration": 1,
         "evaluation": write(run.folder / "evaluation.json", {"ap_per_category": {"disc": 0.75, "star": 0.25}}),
-        "model": write(run.folder / "model/model.json", {"device": "cuda:0"}).parent,
+        "models": [write(run.folder / "model/model.json", {"device": "cuda:0"}).parent],
         "benchmarks": {
             "train_detector": [benchmark(run.folder / "b/train.tsv", (3600, 9000))],
             "predict_shard": [benchmark(run.folder / f"b/{n}.tsv", (900, "NA")) for n in range(2)],

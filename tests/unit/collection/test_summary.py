@@ -95,7 +95,7 @@ def asked(run, record):
     )
     return {
         "iteration": 1,
-        "evaluation": evaluation(run.folder),
+        "evaluations": {"detector": evaluation(run.folder)},
         "ledger": ledger(run.folder),
         "output": run.folder / "summary.json",
         "index": path,
@@ -147,7 +147,7 @@ def test_iteration_0_asks_nothing(run):
     found = summary_of(
         {
             "iteration": 0,
-            "evaluation": evaluation(run.folder),
+            "evaluations": {"detector": evaluation(run.folder)},
             "ledger": ledger(run.folder, 0),
             "output": output,
             "collected": [],

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -174,7 +175,7 @@ def predicted(trained: tuple[Path, Path], tmp_path_factory: pytest.TempPathFacto
     shards = [[known[0], folder / "blank.png", known[1]], [known[2], known[3]]]
     for number, files in enumerate(shards):
         predict_shard(
-            model=trained[0],
+            models={"detector": trained[0]},
             images=shard_table(folder / f"{number}.parquet", files, 10 * number + 1),
             shard=number,
             iteration=1,
@@ -200,10 +201,10 @@ def predicted(trained: tuple[Path, Path], tmp_path_factory: pytest.TempPathFacto
 def measure(predicted: Predicted, tmp_path: Path) -> Callable[..., Path]:
     """Return a function that measures one shard; it takes other files than the fixture's by name."""
 
-    def run(shard: int = 0, flip: bool = True, scales: tuple[float, ...] = (1.25,), **changed: Path) -> Path:
+    def run(shard: int = 0, flip: bool = True, scales: tuple[float, ...] = (1.25,), **changed: Any) -> Path:
         output = tmp_path / f"{shard}.npy"
-        files = {
-            "model": predicted["model"],
+        files: dict[str, Any] = {
+            "models": {"detector": predicted["model"]},
             "images": predicted["folder"] / f"{shard}.parquet",
             "index": predicted["index"],
             "predictions": predicted["folder"] / f"{shard}.zarr",
@@ -273,7 +274,7 @@ def test_predictions_of_another_model_are_refused(
     sha = PredictionShard.open(predicted["folder"] / "0.zarr").model_sha256
     (other / "model.json").write_text(description.replace(sha, sha[::-1]))
     with pytest.raises(SegloopError, match=r"0\.zarr was not predicted with .*model.*predict_shard again"):
-        measure(model=other)
+        measure(models={"detector": other})
     assert not (tmp_path / "0.npy").exists()
 
 

@@ -222,6 +222,22 @@ def test_an_embedding_is_the_activation_for_the_box_that_was_kept(
 # --- files and stores -------------------------------------------------------------------------------------------------
 
 
+def test_what_lies_below_a_mask_is_described_beside_the_heads(
+    case: Case, segmenter: Segmenter, images: list[np.ndarray]
+) -> None:
+    """The embedding `mask_weighted` follows that of the head, and changes nothing else."""
+    describing = load_segmenter(case.model, device="cpu", threads=1, embeddings=["mask_weighted"])
+    assert describing.embedding_parts == {"box_head": 64, "mask_weighted": 512}
+    (found,), (plain,) = (one.predict([images[0]], score=0.1) for one in (describing, segmenter))
+    assert len(found) > 1 and found.embedding.shape == (len(found), 576)
+    assert np.array_equal(found.embedding[:, :64], plain.embedding) and found.masks == plain.masks
+    described = found.embedding[:, 64:]
+    assert np.isfinite(described).all() and described.any(axis=1).all()
+    assert not np.allclose(described[0], described[1])
+    (none,) = describing.predict([images[0]], score=1.0)
+    assert none.embedding.shape == (0, 576)
+
+
 def test_greyscale_and_cmyk_files(segmenter: Segmenter, images: list[np.ndarray], tmp_path: Path) -> None:
     grey = Image.fromarray(images[0]).convert("L")
     grey.save(tmp_path / "grey.png")
@@ -247,7 +263,7 @@ def test_ids_and_rows_of_a_shard(case: Case, segmenter: Segmenter, images: list[
     }
     pq.write_table(pa.table(columns), tmp_path / "shard.parquet")
     predict_shard(
-        model=case.model,
+        models={"detector": case.model},
         images=tmp_path / "shard.parquet",
         shard=5,
         iteration=2,
@@ -269,7 +285,7 @@ def test_ids_and_rows_of_a_shard(case: Case, segmenter: Segmenter, images: list[
 
 def test_average_precision_is_that_of_pycocotools(case: Case, tmp_path: Path) -> None:
     evaluate_detector(
-        model=case.model,
+        models={"detector": case.model},
         validation_set=case.training_set,
         output=tmp_path / "evaluation.json",
         results=tmp_path / "results.json",

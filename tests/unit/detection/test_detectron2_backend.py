@@ -102,6 +102,22 @@ def test_the_embedding_of_a_cascade_is_that_of_its_last_stage(build: Callable[..
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_describes_what_lies_below_a_mask(build: Callable[..., Any], kind: str) -> None:
+    changes, width = KINDS[kind]
+    config = DetectorConfig(backend="detectron2", embedding_dim=width)
+    network = build(changes, embedding_dim=width).eval()
+    weights = set(network.state_dict())
+    backend_of("detectron2").add_mask_weighted(network, config)
+    with torch.inference_mode():
+        (found,) = network.detect(backend_of("detectron2").to_batch(pixels(), CPU), [(70, 96)], 0.0)
+        (none,) = network.detect(backend_of("detectron2").to_batch(pixels(), CPU), [(70, 96)], 1.0)
+    assert found["mask_weighted"].shape == (len(found["box"]), 512) and len(found["box"]) > 3
+    assert bool(found["mask_weighted"].abs().sum(dim=1).gt(0).all())
+    assert none["mask_weighted"].shape == (0, 512)
+    assert set(network.state_dict()) == weights
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_learns(build: Callable[..., Any], kind: str) -> None:
     changes, width = KINDS[kind]
     network = build(changes, embedding_dim=width).train()

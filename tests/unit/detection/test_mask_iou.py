@@ -410,7 +410,7 @@ def test_a_shard_holds_predicted_iou_and_both_parts(tmp_path: Path, scoring: Det
     }
     pq.write_table(pa.table(columns), tmp_path / "shard.parquet")
     predict_shard(
-        model=model,
+        models={"detector": model},
         images=tmp_path / "shard.parquet",
         shard=0,
         iteration=1,

@@ -38,7 +38,7 @@ def predict(
 ) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     predict_shard(
-        model=trained[0],
+        models={"detector": trained[0]},
         images=write_shard(folder / "shard.parquet", files),
         shard=4,
         iteration=2,
@@ -130,7 +130,8 @@ from segloop.detection.prediction import predict_shard
 partial.PART_SECONDS = 0.0
 folder = Path(sys.argv[2])
 predict_shard(
-    model=Path(sys.argv[1]), images=folder / "shard.parquet", shard=4, iteration=2, output=folder / "4.zarr",
+    models={"detector": Path(sys.argv[1])}, images=folder / "shard.parquet", shard=4, iteration=2,
+    output=folder / "4.zarr",
     skipped=folder / "4.skipped.json", prediction=PredictionConfig(store_score=0.2), device="cpu", max_skipped=0.5,
 )
 """

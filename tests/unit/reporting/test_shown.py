@@ -16,14 +16,13 @@ from segloop.reporting.shown import category_names, draw_shown, look_up
 from .conftest import COLOURS, Iteration, square
 
 
-def test_masks_and_embeddings_come_in_the_order_asked_for(iteration: Callable[..., Iteration]) -> None:
+def test_masks_come_in_the_order_asked_for(iteration: Callable[..., Iteration]) -> None:
     made = iteration()
     wanted = made.ids[[8, 0, 4]]
-    shown, embeddings = look_up(wanted, made.predictions, made.shards)
+    shown = look_up(wanted, made.predictions, made.shards)
     assert [mask.prediction for mask in shown] == wanted.tolist()
     assert [mask.image for mask in shown] == [made.image(3), made.image(1), made.image(2)]
     assert [mask.category for mask in shown] == [3, 1, 2]
-    assert [int(np.argmax(vector)) for vector in embeddings] == [2, 0, 1]
     for mask, place in zip(shown, (2, 0, 1), strict=True):
         assert (masks.decode(mask.rle) == square(place)).all()
 
@@ -31,15 +30,14 @@ def test_masks_and_embeddings_come_in_the_order_asked_for(iteration: Callable[..
 def test_shards_without_a_wanted_prediction_are_not_opened(iteration: Callable[..., Iteration]) -> None:
     made = iteration()
     shutil.rmtree(made.predictions[1])
-    shown, _ = look_up(made.ids[:2], made.predictions, made.shards)
+    shown = look_up(made.ids[:2], made.predictions, made.shards)
     assert len(shown) == 2
     with pytest.raises(SegloopError, match=r"1\.zarr"):
         look_up(made.ids[-1:], made.predictions, made.shards)
 
 
 def test_nothing_wanted_opens_nothing() -> None:
-    shown, embeddings = look_up(np.empty(0, np.uint64), [], [])
-    assert (shown, len(embeddings)) == ([], 0)
+    assert look_up(np.empty(0, np.uint64), [], []) == []
 
 
 def test_a_prediction_of_no_shard_is_an_error_for_a_person(iteration: Callable[..., Iteration]) -> None:
@@ -56,7 +54,7 @@ def test_stores_in_a_wrong_order_are_refused(iteration: Callable[..., Iteration]
 
 def test_the_picture_shows_the_image(iteration: Callable[..., Iteration]) -> None:
     made = iteration()
-    shown, _ = look_up(made.ids[:1], made.predictions, made.shards)
+    shown = look_up(made.ids[:1], made.predictions, made.shards)
     picture = draw_shown(shown[0], 64)
     assert picture is not None
     assert (picture == COLOURS[0]).all(axis=2).mean() > 0.1
@@ -67,7 +65,7 @@ def test_an_image_that_cannot_be_had_is_named_in_the_log(
     harm: str, iteration: Callable[..., Iteration], caplog: pytest.LogCaptureFixture
 ) -> None:
     made = iteration()
-    mask = look_up(made.ids[:1], made.predictions, made.shards)[0][0]
+    mask = look_up(made.ids[:1], made.predictions, made.shards)[0]
     if harm == "deleted":
         made.image(1).unlink()
     elif harm == "truncated":

@@ -144,6 +144,13 @@ def test_the_page_says_why_the_run_ended(reason: str, words: str, summary: Calla
     assert words in tables(summary(row(0), stop_reason=reason), tmp_path)[2]
 
 
+def test_the_page_says_what_each_detector_came_to(summary: Callable[..., Path], tmp_path: Path) -> None:
+    several = {"plain": {"ap": 0.123, "collected": 1200}, "judging": {"ap": None, "collected": None}}
+    page = tables(summary(row(0), row(1, detectors=several)), tmp_path)[2]
+    assert "Iteration 1 of each: plain 12.30 %, 1,200 masks collected; judging unknown." in page
+    assert "of the first detector" not in tables(summary(row(0), row(1)), tmp_path)[2]
+
+
 def test_control_of_a_run_stands_in_for_what_iterations_do_not_know(summary: Callable[..., Path]) -> None:
     run = read_run(summary(row(1, control_ap=0.1), row(2), control={"2": {"ap": 0.2, "ap50": 0.3}}))
     assert run.control == {1: {"ap": 0.1}, 2: {"ap": 0.2, "ap50": 0.3}}
