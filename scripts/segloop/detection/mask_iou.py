@@ -27,7 +27,7 @@ LOSS = "loss_mask_iou"
 BINARY = 0.5
 """A pixel belongs to a predicted mask from this probability on."""
 EXAMPLE_SCORE = 0.05
-"""Detections of a lower class score teach the head nothing."""
+"""Detections of a lower class score teach the head nothing; above it they are drawn in proportion to it."""
 EXAMPLES = 32
 """At most this many detections of an image teach the head in a step."""
 MATCHED = 0.5
@@ -155,28 +155,32 @@ def draw_examples(
     """Draw detections of each image of a batch, and look up the object that each is compared with.
 
     That is the object of its category whose box fits best. Detections in ignored regions that match none are left out:
-    nobody knows what they show. Draws from torch's global generator.
+    nobody knows what they show. A detection is drawn in proportion to its class score, because most detections have
+    scores far below those that are stored. Draws from torch's global generator.
 
     Parameters
     ----------
     found
-        `box` float[n, 4] and `label` int64[n] from 1 of each image, the detections.
+        `box` float[n, 4], `label` int64[n] from 1 and `score` float[n] above 0 of each image, the detections.
     targets
         `boxes`, `labels` and `ignored` of each image, as `segloop.detection.backends.Network.losses` takes them.
     most
         At most so many are drawn of an image.
     """
-    return [_draw(one["box"], one["label"], target, most) for one, target in zip(found, targets, strict=True)]
+    return [_draw(one, target, most) for one, target in zip(found, targets, strict=True)]
 
 
-def _draw(boxes: Tensor, labels: Tensor, target: dict[str, Tensor], most: int) -> Examples:
+def _draw(found: dict[str, Tensor], target: dict[str, Tensor], most: int) -> Examples:
+    boxes, labels = found["box"], found["label"]
     overlap = boxes.new_zeros((len(boxes), 1 + len(target["boxes"])))
     same = labels[:, None] == target["labels"][None, :]
     overlap[:, 1:] = box_iou(boxes, target["boxes"].to(boxes)) * same
     # Column 0 is no object; the first of equals wins.
     best, column = overlap.max(dim=1)
     known = torch.where(~inside_ignored(boxes, target["ignored"]) | (best >= MATCHED))[0]
-    drawn = known[torch.randperm(len(known), device=known.device)[:most].sort().values]
+    drawn = known
+    if len(known) > most:
+        drawn = known[torch.multinomial(found["score"][known].float(), most).sort().values]
     return Examples(boxes[drawn], labels[drawn], column[drawn] - 1)
 
 

@@ -156,7 +156,11 @@ def test_the_target_has_no_gradient_and_survives_boxes_without_area() -> None:
 
 
 def detections(boxes: list[list[float]], labels: list[int]) -> dict[str, torch.Tensor]:
-    return {"box": torch.tensor(boxes).reshape(-1, 4), "label": torch.tensor(labels, dtype=torch.int64)}
+    return {
+        "box": torch.tensor(boxes).reshape(-1, 4),
+        "label": torch.tensor(labels, dtype=torch.int64),
+        "score": torch.full((len(labels),), 0.5),
+    }
 
 
 def test_a_detection_is_compared_with_the_best_object_of_its_category() -> None:
@@ -187,6 +191,17 @@ def test_so_many_are_drawn_of_each_image() -> None:
     assert len(set(many.boxes[:, 0].tolist())) == 20
     again, _, _ = draw_examples([detections(boxes, [1] * 50)] * 3, [target([], [])] * 3, most=20)
     assert not torch.equal(many.boxes, again.boxes)
+
+
+def test_likely_detections_are_drawn_more_often() -> None:
+    torch.manual_seed(0)
+    found = detections([[float(x), 0, x + 8.0, 8] for x in range(50)], [1] * 50)
+    found["score"][:10], found["score"][10:] = 0.9, 0.05
+    counts = np.zeros(50)
+    for _ in range(200):
+        counts[draw_examples([found], [target([], [])], most=10)[0].boxes[:, 0].long().numpy()] += 1
+    assert counts[:10].min() > 2 * counts[10:].max()
+    assert counts[10:].min() > 0
 
 
 def test_the_iou_of_what_matches_nothing_is_zero() -> None:
