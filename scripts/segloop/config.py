@@ -33,6 +33,7 @@ PolicyName = Literal[
 
 FurtherEmbedding = Literal["mask_weighted", "crop"]
 EmbeddingName = Literal["box_head", "box_and_mask_iou_head", "mask_weighted", "crop"]
+MaskIouExamples = Literal["detections", "positives"]
 Dollars = Annotated[float, Field(ge=0)]
 NoReason = Literal["wrong_class", "bad_boundary", "two_objects", "partial"]
 
@@ -114,6 +115,9 @@ class DetectorConfig(Section):
     mask_iou_head: bool = False
     """Also predict the IoU of each mask (Mask Scoring R-CNN). It is stored with every prediction, and the embedding
     becomes twice as wide: the output of this head's last hidden layer follows the box head's."""
+    mask_iou_examples: MaskIouExamples = "detections"
+    """What the mask IoU head learns from: what the network detects, where nothing matches with an IoU of 0; or, as in
+    the paper, the proposals that match an object."""
     weights: str | None = None
     """A local `.pt` or `.pth` file (detectron2: also `.pkl`) to start from; relative to the run directory. Null: random
     weights."""

@@ -15,12 +15,21 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
-from segloop.config import DetectorConfig
+from segloop.config import DetectorConfig, MaskIouExamples
 from segloop.detection import model_files
 from segloop.detection.backends import Targets
 from segloop.detection.ignored import inside_ignored
 from segloop.detection.initial_weights import load_weights
-from segloop.detection.mask_iou import FEATURE_SIDE, LOSS, MaskIouHead, mask_iou_loss, mask_iou_targets
+from segloop.detection.mask_iou import (
+    EXAMPLE_SCORE,
+    FEATURE_SIDE,
+    LOSS,
+    MaskIouHead,
+    draw_examples,
+    example_targets,
+    mask_iou_loss,
+    mask_iou_targets,
+)
 from segloop.detection.mask_weighted import NAME, MaskWeighted
 from segloop.detection.mixed_precision import hand_out_float32
 from segloop.detection.segmenter import ImageArray
@@ -120,6 +129,7 @@ class EmbeddingRCNN(GeneralizedRCNN):  # type: ignore[misc]
     detections_per_image: int
     mask_iou_head: MaskIouHead | None
     mask_weighted: MaskWeighted | None
+    mask_iou_examples: MaskIouExamples
 
     def losses(self, images: Tensor, sizes: list[tuple[int, int]], targets: Targets) -> dict[str, Tensor]:
         """Return the losses of a batch; see `segloop.detection.backends.Network`."""
@@ -136,20 +146,19 @@ class EmbeddingRCNN(GeneralizedRCNN):  # type: ignore[misc]
             # What detectron2 raises for proposals that are not finite; the training says more, and on all ranks.
             return dict.fromkeys([*LOSSES.values(), LOSS], torch.tensor(torch.nan, device=images.device))
         summed = _summed({**losses, **losses_of_heads})
-        return summed if self.mask_iou_head is None else summed | {LOSS: self._mask_iou_loss(features, drawn)}
+        if self.mask_iou_head is None:
+            return summed
+        if self.mask_iou_examples == "positives":
+            return summed | {LOSS: self._loss_of_positives(self.mask_iou_head, features, drawn)}
+        return summed | {LOSS: self._loss_of_detections(self.mask_iou_head, features, proposals, sizes, targets)}
 
-    def _mask_iou_loss(self, features: dict[str, Tensor], drawn: list[Any]) -> Tensor:
-        assert self.mask_iou_head is not None
+    def _loss_of_positives(self, head: MaskIouHead, features: dict[str, Tensor], drawn: list[Any]) -> Tensor:
         positives, _ = select_foreground_proposals(drawn, self.roi_heads.num_classes)
         boxes = [one.proposal_boxes for one in positives]
         pooled = self._mask_features(features, boxes)
         classes = torch.cat([one.gt_classes for one in positives])
-        with torch.no_grad():
-            logits = self.roi_heads.mask_head.layers(pooled)
-            # A mask for each category, or one for all.
-            column = classes if logits.shape[1] > 1 else torch.zeros_like(classes)
-            probability = logits[torch.arange(len(classes), device=classes.device), column].sigmoid()
-        predicted, _ = self.mask_iou_head(pooled, probability)
+        probability = self._probability(pooled, classes)
+        predicted, _ = head(pooled, probability)
         if not len(classes):
             return mask_iou_loss(predicted, classes, predicted.new_zeros(0))
         side, places = probability.shape[-1], Boxes.cat(boxes).tensor
@@ -158,6 +167,32 @@ class EmbeddingRCNN(GeneralizedRCNN):  # type: ignore[misc]
         coverage = torch.cat([one.gt_masks.crop_and_resize(one.proposal_boxes.tensor, side) for one in found])
         area = torch.cat([one.gt_masks.tensor.sum(dim=(1, 2)) for one in found])
         return mask_iou_loss(predicted, classes, mask_iou_targets(probability, coverage.float(), places, area))
+
+    def _loss_of_detections(
+        self,
+        head: MaskIouHead,
+        features: dict[str, Tensor],
+        proposals: list[Any],
+        sizes: list[tuple[int, int]],
+        targets: Targets,
+    ) -> Tensor:
+        """Return what the mask IoU head has to learn about what the network detects now."""
+        with torch.no_grad():
+            found = self._found(features, proposals, sizes, EXAMPLE_SCORE)
+            examples = draw_examples(found, targets)
+        pooled = self._mask_features(features, [Boxes(one.boxes) for one in examples])
+        classes = torch.cat([one.labels for one in examples]) - 1
+        probability = self._probability(pooled, classes)
+        true_iou = example_targets(probability, examples, targets)
+        return mask_iou_loss(head(pooled, probability)[0], classes, true_iou)
+
+    @torch.no_grad()
+    def _probability(self, pooled: Tensor, classes: Tensor) -> Tensor:
+        logits = self.roi_heads.mask_head.layers(pooled)
+        # A mask for each category, or one for all.
+        column = classes if logits.shape[1] > 1 else torch.zeros_like(classes)
+        probability: Tensor = logits[torch.arange(len(classes), device=classes.device), column].sigmoid()
+        return probability
 
     def _mask_features(self, features: dict[str, Tensor], boxes: list[Any]) -> Tensor:
         pooled: Tensor = self.roi_heads.mask_pooler([features[name] for name in self.roi_heads.mask_in_features], boxes)
@@ -178,21 +213,22 @@ class EmbeddingRCNN(GeneralizedRCNN):  # type: ignore[misc]
         features = self.backbone(pictures.tensor)
         proposals, _ = self.proposal_generator(pictures, features)
         found = []
-        for row, one in enumerate(self._classified(features, proposals)):
-            boxes, scores, embedding = one
-            place, label, box = keep_best(
-                boxes, scores, sizes[row], score=score, nms=self.nms, most=self.detections_per_image
-            )
+        for row, detections in enumerate(self._found(features, proposals, sizes, score)):
             of_image = {name: level[row : row + 1] for name, level in features.items()}
-            mask = self._mask_probability(of_image, box, label, sizes[row])
-            detections = {
-                "box": box,
-                "label": label + 1,
-                "score": scores[place, label],
-                "embedding": embedding[place],
-                "mask": mask,
-            }
-            found.append(self._described(of_image, self._judged(of_image, detections)))
+            mask = self._mask_probability(of_image, detections["box"], detections["label"] - 1, sizes[row])
+            found.append(self._described(of_image, self._judged(of_image, detections | {"mask": mask})))
+        return found
+
+    def _found(
+        self, features: dict[str, Tensor], proposals: list[Any], sizes: list[tuple[int, int]], score: float
+    ) -> list[dict[str, Tensor]]:
+        """Return what `detect` does, without the masks and what follows from them."""
+        found = []
+        for size, (boxes, scores, embedding) in zip(sizes, self._classified(features, proposals), strict=True):
+            place, label, box = keep_best(
+                boxes, scores, size, score=score, nms=self.nms, most=self.detections_per_image
+            )
+            found.append({"box": box, "label": label + 1, "score": scores[place, label], "embedding": embedding[place]})
         return found
 
     def _described(self, features: dict[str, Tensor], found: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -395,6 +431,7 @@ def _build(settings: Any, config: DetectorConfig, name: str) -> EmbeddingRCNN:
     network = EmbeddingRCNN(model)
     network.settings, network.nms, network.detections_per_image = settings, config.nms, config.detections_per_image
     network.mask_iou_head, network.mask_weighted = None, None
+    network.mask_iou_examples = config.mask_iou_examples
     heads = network.roi_heads
     predictor = heads.box_predictor[-1] if isinstance(heads, CascadeROIHeads) else heads.box_predictor
     width = predictor.cls_score.in_features

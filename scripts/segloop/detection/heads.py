@@ -11,11 +11,21 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.models.detection.rpn import RegionProposalNetwork
-from torchvision.ops import box_iou, roi_align
+from torchvision.ops import box_iou
 
+from segloop.config import MaskIouExamples
 from segloop.detection.backends import Targets
 from segloop.detection.ignored import inside_ignored
-from segloop.detection.mask_iou import LOSS, MaskIouHead, mask_iou_loss, mask_iou_targets
+from segloop.detection.mask_iou import (
+    EXAMPLE_SCORE,
+    LOSS,
+    MaskIouHead,
+    coverage_of,
+    draw_examples,
+    example_targets,
+    mask_iou_loss,
+    mask_iou_targets,
+)
 from segloop.detection.mask_weighted import NAME, MaskWeighted
 from segloop.detection.selection import keep_best
 
@@ -58,6 +68,7 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
         super().__init__(*arguments, **options)
         self.mask_iou_head: MaskIouHead | None = None
         self.mask_weighted: MaskWeighted | None = None
+        self.mask_iou_examples: MaskIouExamples = "detections"
 
     def select_training_samples(
         self, proposals: list[Tensor], targets: Targets
@@ -76,16 +87,25 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
             ignored &= box_iou(boxes, target["boxes"]).amax(dim=1) < self.proposal_matcher.low_threshold
         return ignored
 
-    def losses(self, features: dict[str, Tensor], proposals: list[Tensor], targets: Targets) -> dict[str, Tensor]:
+    def losses(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        sizes: list[tuple[int, int]],
+        targets: Targets,
+    ) -> dict[str, Tensor]:
         """Return the losses of class, box, mask and, with that head, mask IoU for the proposals of a batch."""
-        proposals, matched, labels, regression_targets = self.select_training_samples(proposals, targets)
-        logits, regression = self.box_predictor(self.box_head(self.box_roi_pool(features, proposals)))
+        drawn, matched, labels, regression_targets = self.select_training_samples(proposals, targets)
+        logits, regression = self.box_predictor(self.box_head(self.box_roi_pool(features, drawn)))
         if len(logits):
             class_loss, box_loss = fastrcnn_loss(logits, regression, labels, regression_targets)
         else:
             class_loss, box_loss = logits.sum() * 0, regression.sum() * 0
-        mask_losses = self._mask_losses(features, proposals, matched, labels, targets)
-        return {"loss_classifier": class_loss, "loss_box_reg": box_loss, **mask_losses}
+        losses = {"loss_classifier": class_loss, "loss_box_reg": box_loss}
+        losses |= self._mask_losses(features, drawn, matched, labels, targets)
+        if self.mask_iou_head is not None and self.mask_iou_examples == "detections":
+            losses[LOSS] = self._loss_of_detections(self.mask_iou_head, features, proposals, sizes, targets)
+        return losses
 
     def _mask_losses(
         self,
@@ -105,7 +125,7 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
         if len(classes):
             truth = torch.cat(
                 [
-                    _project(target["masks"], box, match, logits.shape[-1])
+                    coverage_of(target["masks"], box, match, logits.shape[-1])
                     for target, box, match in zip(targets, boxes, objects, strict=True)
                 ]
             )
@@ -113,7 +133,7 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
         else:
             # Keeps the mask head in the graph, with a gradient of zero.
             truth, losses = torch.zeros_like(chosen), {"loss_mask": logits.sum() * 0}
-        if self.mask_iou_head is not None:
+        if self.mask_iou_head is not None and self.mask_iou_examples == "positives":
             probability = chosen.detach().sigmoid()
             area = torch.cat(
                 [target["masks"].sum(dim=(1, 2))[match] for target, match in zip(targets, objects, strict=True)]
@@ -122,6 +142,26 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
             target_iou = mask_iou_targets(probability, truth, torch.cat(boxes), area)
             losses[LOSS] = mask_iou_loss(predicted, classes - 1, target_iou)
         return losses
+
+    def _loss_of_detections(
+        self,
+        head: MaskIouHead,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        sizes: list[tuple[int, int]],
+        targets: Targets,
+    ) -> Tensor:
+        """Return what the mask IoU head has to learn about what the network detects now."""
+        with torch.no_grad():
+            found = self._found(features, proposals, sizes, EXAMPLE_SCORE)
+            examples = draw_examples(found, targets)
+        pooled = self.mask_roi_pool(features, [one.boxes for one in examples])
+        labels = torch.cat([one.labels for one in examples])
+        with torch.no_grad():
+            logits = self.mask_predictor(self.mask_head(pooled))
+            probability = logits[torch.arange(len(labels), device=logits.device), labels].sigmoid()
+            true_iou = example_targets(probability, examples, targets)
+        return mask_iou_loss(head(pooled, probability)[0], labels - 1, true_iou)
 
     def _mask_rows(self, labels: Tensor) -> Tensor:
         rows = torch.where(labels > 0)[0]
@@ -149,21 +189,7 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
         head also `predicted_iou` float[n] in 0..1, and its embedding joined to the box head's; with `mask_weighted` its
         embedding under that name.
         """
-        embedding = self.box_head(self.box_roi_pool(features, proposals))
-        logits, regression = self.box_predictor(embedding)
-        # The coder leaves out the axis of classes when there is no proposal at all.
-        boxes = self.box_coder.decode(regression, proposals).reshape(*logits.shape, 4)
-        counts = [len(boxes_of_image) for boxes_of_image in proposals]
-        found = [
-            self._keep_best(box, scores, vector, size, score)
-            for box, scores, vector, size in zip(
-                torch.split(boxes, counts),
-                torch.split(F.softmax(logits, -1), counts),
-                torch.split(embedding, counts),
-                sizes,
-                strict=True,
-            )
-        ]
+        found = self._found(features, proposals, sizes, score)
         for index, detections in enumerate(found):
             one_image = {name: feature[index : index + 1] for name, feature in features.items()}
             masks, judged = self._masks(one_image, detections["box"], detections["label"])
@@ -175,6 +201,26 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
                 pooled = self.box_roi_pool(one_image, [detections["box"]])
                 detections[NAME] = self.mask_weighted(pooled, masks)
         return found
+
+    def _found(
+        self, features: dict[str, Tensor], proposals: list[Tensor], sizes: list[tuple[int, int]], score: float
+    ) -> list[dict[str, Tensor]]:
+        """Return what `detect` does, without the masks and what follows from them."""
+        embedding = self.box_head(self.box_roi_pool(features, proposals))
+        logits, regression = self.box_predictor(embedding)
+        # The coder leaves out the axis of classes when there is no proposal at all.
+        boxes = self.box_coder.decode(regression, proposals).reshape(*logits.shape, 4)
+        counts = [len(boxes_of_image) for boxes_of_image in proposals]
+        return [
+            self._keep_best(box, scores, vector, size, score)
+            for box, scores, vector, size in zip(
+                torch.split(boxes, counts),
+                torch.split(F.softmax(logits, -1), counts),
+                torch.split(embedding, counts),
+                sizes,
+                strict=True,
+            )
+        ]
 
     def _keep_best(
         self, boxes: Tensor, scores: Tensor, embedding: Tensor, size: tuple[int, int], score: float
@@ -202,13 +248,6 @@ class EmbeddingHeads(RoIHeads):  # type: ignore[misc]
         return torch.cat(masks[1:]) if len(masks) > 1 else masks[0], torch.cat(judged)
 
 
-def _project(masks: Tensor, boxes: Tensor, matched: Tensor, side: int) -> Tensor:
-    # Pixel centres lie at half-integers (aligned=True), as they do in segloop.detection.pasting.
-    regions = torch.cat((matched[:, None].to(boxes), boxes), dim=1)
-    projected: Tensor = roi_align(masks[:, None].to(boxes), regions, side, 1.0, aligned=True)[:, 0]
-    return projected
-
-
 class MaskRCNN(nn.Module):
     """He et al., Mask R-CNN (ICCV 2017): backbone, region proposals, heads."""
 
@@ -233,7 +272,7 @@ class MaskRCNN(nn.Module):
         """
         features = self.backbone(images)
         proposals, losses = self.rpn(ImageList(images, sizes), features, targets)
-        return {**losses, **self.roi_heads.losses(features, proposals, targets)}
+        return {**losses, **self.roi_heads.losses(features, proposals, sizes, targets)}
 
     def detect(self, images: Tensor, sizes: list[tuple[int, int]], score: float) -> list[dict[str, Tensor]]:
         """Return the detections of a batch, as `EmbeddingHeads.detect` describes them."""

@@ -3,12 +3,20 @@
 Z. Huang, L. Huang, Y. Gong, C. Huang, X. Wang, Mask Scoring R-CNN, CVPR 2019, section 3.2. The class score says what an
 object is; this head looks at the features and the predicted mask together and says how well the mask fits.
 
+The paper's head learns from the proposals that match an object. Here it learns by default from what it will be asked
+about: the network's own detections, those that match nothing included, whose IoU is 0 (decision 021).
+
 Nothing here knows a detection library: tensors in, tensors out.
 """
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import box_iou, roi_align
+
+from segloop.detection.ignored import inside_ignored
 
 FEATURE_SIDE = 14
 """Side of the square of features, and of the mask after max pooling."""
@@ -18,6 +26,14 @@ LOSS = "loss_mask_iou"
 """What its loss is called among those of a training step."""
 BINARY = 0.5
 """A pixel belongs to a predicted mask from this probability on."""
+EXAMPLE_SCORE = 0.05
+"""Detections of a lower class score teach the head nothing; above it they are drawn in proportion to it."""
+EXAMPLES = 32
+"""At most this many detections of an image teach the head in a step."""
+MATCHED = 0.5
+"""Box IoU from which on a detection in an ignored region shows an object all the same."""
+START = 0.5
+"""The IoU that a head predicts before it has learned anything."""
 
 
 class MaskIouHead(nn.Module):
@@ -57,6 +73,7 @@ class MaskIouHead(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         nn.init.normal_(self.iou.weight, std=0.01)
+        nn.init.constant_(self.iou.bias, START)
 
     def forward(self, features: Tensor, probability: Tensor) -> tuple[Tensor, Tensor]:
         """Judge masks.
@@ -113,21 +130,130 @@ def mask_iou_targets(probability: Tensor, coverage: Tensor, boxes: Tensor, area:
         return common / union.clamp(min=1e-6)
 
 
+@dataclass(frozen=True)
+class Examples:
+    """Detections of an image that teach the head.
+
+    Attributes
+    ----------
+    boxes
+        float[n, 4], corners in pixels of the network's input.
+    labels
+        int64[n] from 1, the predicted categories.
+    matched
+        int64[n], for each the row of the object it is compared with, -1 if there is none: then its IoU is 0.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    matched: Tensor
+
+
+def draw_examples(
+    found: list[dict[str, Tensor]], targets: list[dict[str, Tensor]], most: int = EXAMPLES
+) -> list[Examples]:
+    """Draw detections of each image of a batch, and look up the object that each is compared with.
+
+    That is the object of its category whose box fits best. Detections in ignored regions that match none are left out:
+    nobody knows what they show. A detection is drawn in proportion to its class score, because most detections have
+    scores far below those that are stored. Draws from torch's global generator.
+
+    Parameters
+    ----------
+    found
+        `box` float[n, 4], `label` int64[n] from 1 and `score` float[n] above 0 of each image, the detections.
+    targets
+        `boxes`, `labels` and `ignored` of each image, as `segloop.detection.backends.Network.losses` takes them.
+    most
+        At most so many are drawn of an image.
+    """
+    return [_draw(one, target, most) for one, target in zip(found, targets, strict=True)]
+
+
+def _draw(found: dict[str, Tensor], target: dict[str, Tensor], most: int) -> Examples:
+    boxes, labels = found["box"], found["label"]
+    overlap = boxes.new_zeros((len(boxes), 1 + len(target["boxes"])))
+    same = labels[:, None] == target["labels"][None, :]
+    overlap[:, 1:] = box_iou(boxes, target["boxes"].to(boxes)) * same
+    # Column 0 is no object; the first of equals wins.
+    best, column = overlap.max(dim=1)
+    known = torch.where(~inside_ignored(boxes, target["ignored"]) | (best >= MATCHED))[0]
+    drawn = known
+    if len(known) > most:
+        drawn = known[torch.multinomial(found["score"][known].float(), most).sort().values]
+    return Examples(boxes[drawn], labels[drawn], column[drawn] - 1)
+
+
+def coverage_of(masks: Tensor, boxes: Tensor, matched: Tensor, side: int) -> Tensor:
+    """Return which part of each cell of a box an object covers.
+
+    Pixel centres lie at half-integers, as they do in `segloop.detection.pasting`.
+
+    Parameters
+    ----------
+    masks
+        uint8 or bool [m, h, w], the objects of an image.
+    boxes
+        float[n, 4], corners in pixels.
+    matched
+        int64[n], the object of each box.
+    side
+        Cells along each side of a box.
+
+    Returns
+    -------
+    float[n, side, side] in 0..1.
+    """
+    regions = torch.cat((matched[:, None].to(boxes), boxes), dim=1)
+    covered: Tensor = roi_align(masks[:, None].to(boxes), regions, side, 1.0, aligned=True)[:, 0]
+    return covered
+
+
+def example_targets(probability: Tensor, examples: list[Examples], targets: list[dict[str, Tensor]]) -> Tensor:
+    """Return the IoU of the masks of a batch's examples with the objects they are compared with; 0 without one.
+
+    Parameters
+    ----------
+    probability
+        float[n, S, S], predicted masks inside their boxes, of one image after the other.
+    targets
+        `masks` of each image, uint8 or bool [m, h, w].
+
+    Returns
+    -------
+    float[n] in 0..1, without gradient.
+    """
+    parts = torch.split(probability, [len(one.labels) for one in examples])
+    triples = zip(parts, examples, targets, strict=True)
+    return torch.cat([_targets_of_image(part, one, target["masks"]) for part, one, target in triples])
+
+
+def _targets_of_image(probability: Tensor, examples: Examples, masks: Tensor) -> Tensor:
+    target = probability.new_zeros(len(examples.matched), dtype=torch.float32)
+    rows = torch.where(examples.matched >= 0)[0]
+    if len(rows):
+        boxes, matched = examples.boxes[rows], examples.matched[rows]
+        coverage = coverage_of(masks, boxes, matched, probability.shape[-1])
+        area = masks.sum(dim=(1, 2))[matched]
+        target[rows] = mask_iou_targets(probability[rows], coverage, boxes, area).to(target)
+    return target
+
+
 def mask_iou_loss(predicted: Tensor, labels: Tensor, target: Tensor) -> Tensor:
-    """Return the mean squared error of the IoU predicted for the true category (section 3.2).
+    """Return the mean squared error of the IoU predicted for one category each (section 3.2).
 
     Parameters
     ----------
     predicted
-        float[n, categories], what the head said about n matched positives.
+        float[n, categories], what the head said about n masks.
     labels
-        int64[n], column of the true category.
+        int64[n], column of the true category of a positive, or of the predicted one of a detection.
     target
-        float[n], from `mask_iou_targets`.
+        float[n], from `mask_iou_targets` or `example_targets`.
 
     Returns
     -------
-    A number; without positives zero, with a gradient of zero for every parameter of the head.
+    A number; without masks zero, with a gradient of zero for every parameter of the head.
     """
     if not len(labels):
         return predicted.sum() * 0

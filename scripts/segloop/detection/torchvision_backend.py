@@ -59,6 +59,7 @@ def build_model(config: DetectorConfig, categories: int) -> MaskRCNN:
     if config.mask_iou_head:
         # Last, so that all else begins with the same random weights as without it.
         model.roi_heads.mask_iou_head = _build_mask_iou_head(config, categories)
+        model.roi_heads.mask_iou_examples = config.mask_iou_examples
     # Convolutions on a CPU are faster with the channels innermost.
     return model.to(memory_format=torch.channels_last)
 

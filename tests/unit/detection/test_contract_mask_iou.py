@@ -1,6 +1,8 @@
 """What every backend promises of the mask IoU head."""
 
+import dataclasses
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from segloop.detection.backends import backend_of
 from segloop.detection.segmenter import Segmenter, load_segmenter
 from segloop.detection.training import loss_names, train_detector
 from segloop.errors import SegloopError
-from segloop.files import read_json
+from segloop.files import read_json, write_json
 
 from .conftest import SIDE, Case
 from .test_contract import losses_of, target
@@ -94,13 +96,38 @@ def test_its_loss_is_recorded(judging: Case) -> None:
     assert sum(own[-10:]) < sum(own[:10])
 
 
-def test_it_learns_from_positives_alone(judging: Case, images: list[np.ndarray]) -> None:
+@pytest.fixture
+def of_positives(judging: Case, tmp_path: Path) -> Case:
+    """Return the model with a head that learns as in the paper."""
+    folder = tmp_path / "model"
+    shutil.copytree(judging.model, folder)
+    description = read_json(folder / model_files.DESCRIPTION)
+    description["detector"]["mask_iou_examples"] = "positives"
+    write_json(folder / model_files.DESCRIPTION, description)
+    return dataclasses.replace(judging, model=folder)
+
+
+def test_it_learns_from_positives_alone(of_positives: Case, images: list[np.ndarray]) -> None:
     boxes = [[8.0, 8.0, 30.0, 30.0]]
-    network, losses = losses_of(judging, images, [target(boxes, []), target([], [])])
+    network, losses = losses_of(of_positives, images, [target(boxes, []), target([], [])])
     assert losses[mask_iou.LOSS] > 0
     losses[mask_iou.LOSS].backward()
     assert all(one.grad is not None and one.grad.any() for one in head_of(network).fc1.parameters())
+    network, losses = losses_of(of_positives, images, [target([], []), target([], [])])
+    assert losses[mask_iou.LOSS] == 0
+    losses[mask_iou.LOSS].backward()
+    assert all(one.grad is not None and not one.grad.any() for one in head_of(network).parameters())
+
+
+def test_it_learns_from_what_is_detected(judging: Case, images: list[np.ndarray]) -> None:
+    """Where nothing is known but detected, it learns zero; where all is ignored, nothing."""
     network, losses = losses_of(judging, images, [target([], []), target([], [])])
+    assert losses[mask_iou.LOSS] > 0
+    losses[mask_iou.LOSS].backward()
+    assert head_of(network).iou.bias.grad.max() > 0
+    assert all(one.grad is not None and one.grad.any() for one in head_of(network).fc1.parameters())
+    everything = [[-500.0, -500.0, 500.0, 500.0]]
+    network, losses = losses_of(judging, images, [target([], everything), target([], everything)])
     assert losses[mask_iou.LOSS] == 0
     losses[mask_iou.LOSS].backward()
     assert all(one.grad is not None and not one.grad.any() for one in head_of(network).parameters())

@@ -11,13 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from segloop.config import DetectorConfig, PredictionConfig, TrainingConfig
+from segloop.config import DetectorConfig, MaskIouExamples, PredictionConfig, TrainingConfig
 from segloop.data import masks
 from segloop.detection import model_files
 from segloop.detection import training as training_module
 from segloop.detection.heads import MaskRCNN
 from segloop.detection.launching import launch_training
-from segloop.detection.mask_iou import MaskIouHead, mask_iou_loss, mask_iou_targets
+from segloop.detection.mask_iou import (
+    Examples,
+    MaskIouHead,
+    draw_examples,
+    example_targets,
+    mask_iou_loss,
+    mask_iou_targets,
+)
 from segloop.detection.prediction import predict_shard
 from segloop.detection.segmenter import Detections, load_segmenter, times_iou
 from segloop.detection.torchvision_backend import build_model, load_initial_weights
@@ -35,10 +42,14 @@ def head(categories: int = 3) -> MaskIouHead:
     return MaskIouHead(4, categories, width=8, hidden=16, embedding_dim=12)
 
 
-def network(mask_iou_head: bool = True) -> MaskRCNN:
+def network(mask_iou_head: bool = True, examples: MaskIouExamples = "detections") -> MaskRCNN:
     torch.manual_seed(0)
     config = DetectorConfig(
-        architecture="tiny", embedding_dim=24, mask_iou_head=mask_iou_head, detections_per_image=300
+        architecture="tiny",
+        embedding_dim=24,
+        mask_iou_head=mask_iou_head,
+        mask_iou_examples=examples,
+        detections_per_image=300,
     )
     return build_model(config, 2)
 
@@ -144,6 +155,70 @@ def test_the_target_has_no_gradient_and_survives_boxes_without_area() -> None:
     assert not found.requires_grad
 
 
+def detections(boxes: list[list[float]], labels: list[int]) -> dict[str, torch.Tensor]:
+    return {
+        "box": torch.tensor(boxes).reshape(-1, 4),
+        "label": torch.tensor(labels, dtype=torch.int64),
+        "score": torch.full((len(labels),), 0.5),
+    }
+
+
+def test_a_detection_is_compared_with_the_best_object_of_its_category() -> None:
+    boxes = [[10.0, 10, 30, 30], [10, 10, 50, 50], [12, 12, 32, 32], [40, 2, 60, 8]]
+    known = target([[10, 10, 30, 30], [10, 10, 48, 48]], [])
+    known["labels"] = torch.tensor([1, 2])
+    (drawn,) = draw_examples([detections(boxes, [1, 2, 2, 1])], [known])
+    assert torch.equal(drawn.boxes, torch.tensor(boxes))
+    assert drawn.labels.tolist() == [1, 2, 2, 1]
+    assert drawn.matched.tolist() == [0, 1, 1, -1]
+
+
+def test_detections_that_match_nothing_in_ignored_regions_are_left_out() -> None:
+    boxes = [[10.0, 10, 30, 30], [40, 40, 60, 60], [0, 40, 20, 60]]
+    known = target([[10, 10, 30, 30]], [[0, 0, 64, 35], [38, 38, 62, 62]])
+    (drawn,) = draw_examples([detections(boxes, [1, 1, 1])], [known])
+    assert drawn.boxes.tolist() == [boxes[0], boxes[2]]
+    assert drawn.matched.tolist() == [0, -1]
+
+
+def test_so_many_are_drawn_of_each_image() -> None:
+    torch.manual_seed(0)
+    boxes = [[float(x), 0, x + 8.0, 8] for x in range(50)]
+    many, none, few = draw_examples(
+        [detections(boxes, [1] * 50), detections([], []), detections(boxes[:3], [1] * 3)], [target([], [])] * 3, most=20
+    )
+    assert (len(many.labels), len(none.labels), len(few.labels)) == (20, 0, 3)
+    assert len(set(many.boxes[:, 0].tolist())) == 20
+    again, _, _ = draw_examples([detections(boxes, [1] * 50)] * 3, [target([], [])] * 3, most=20)
+    assert not torch.equal(many.boxes, again.boxes)
+
+
+def test_likely_detections_are_drawn_more_often() -> None:
+    torch.manual_seed(0)
+    found = detections([[float(x), 0, x + 8.0, 8] for x in range(50)], [1] * 50)
+    found["score"][:10], found["score"][10:] = 0.9, 0.05
+    counts = np.zeros(50)
+    for _ in range(200):
+        counts[draw_examples([found], [target([], [])], most=10)[0].boxes[:, 0].long().numpy()] += 1
+    assert counts[:10].min() > 2 * counts[10:].max()
+    assert counts[10:].min() > 0
+
+
+def test_the_iou_of_what_matches_nothing_is_zero() -> None:
+    """In a batch of three images, the first with a perfect mask, one twice too large, and one of nothing."""
+    known = target([[8, 8, 36, 36]], [])
+    first = Examples(
+        torch.tensor([[8.0, 8, 36, 36], [8, 8, 36, 64], [40, 40, 60, 60]]),
+        torch.tensor([1, 1, 1]),
+        torch.tensor([0, 0, -1]),
+    )
+    none = Examples(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+    alone = Examples(torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([1]), torch.tensor([-1]))
+    found = example_targets(torch.ones(4, 28, 28), [first, none, alone], [known, known, target([], [])])
+    assert found.tolist() == pytest.approx([1, 0.5, 0, 0], abs=1e-5)
+    assert found.dtype == torch.float32
+
+
 def test_the_loss_looks_at_the_true_category() -> None:
     predicted = torch.tensor([[0.5, 9.0], [9.0, 0.2]], requires_grad=True)
     loss = mask_iou_loss(predicted, torch.tensor([0, 1]), torch.tensor([1.0, 0.2]))
@@ -198,21 +273,60 @@ def test_without_the_head_nothing_is_another_weight() -> None:
     assert all(torch.equal(value, scoring[name]) for name, value in plain.items())
 
 
-def test_every_parameter_learns() -> None:
-    model = network()
-    losses = model.losses(torch.randn(1, 3, SIDE, SIDE), [(SIDE, SIDE)], [target([[10, 10, 40, 50]], [])])
+def losses_of(model: MaskRCNN, known: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    losses = model.losses(torch.randn(1, 3, SIDE, SIDE), [(SIDE, SIDE)], [known])
+    torch.stack(list(losses.values())).sum().backward()
+    assert [name for name, one in model.named_parameters() if one.grad is None] == []
+    return losses
+
+
+@pytest.mark.parametrize("examples", ["detections", "positives"])
+def test_every_parameter_learns(examples: MaskIouExamples) -> None:
+    losses = losses_of(network(examples=examples), target([[10, 10, 40, 50]], []))
     assert list(losses)[-2:] == ["loss_mask", "loss_mask_iou"]
     assert losses["loss_mask_iou"] > 0
-    torch.stack(list(losses.values())).sum().backward()
-    assert [name for name, one in model.named_parameters() if one.grad is None] == []
 
 
-def test_a_batch_without_positives_has_a_loss_of_zero() -> None:
+def test_without_an_object_positives_teach_nothing_and_detections_teach_zero() -> None:
+    assert losses_of(network(examples="positives"), target([], []))["loss_mask_iou"] == 0
     model = network()
-    losses = model.losses(torch.randn(1, 3, SIDE, SIDE), [(SIDE, SIDE)], [target([], [])])
-    assert losses["loss_mask_iou"] == 0
-    torch.stack(list(losses.values())).sum().backward()
-    assert [name for name, one in model.named_parameters() if one.grad is None] == []
+    judge = model.roi_heads.mask_iou_head
+    assert judge is not None
+    torch.nn.init.zeros_(judge.iou.weight)
+    assert losses_of(model, target([], []))["loss_mask_iou"].item() == pytest.approx(0.25)
+    assert judge.iou.bias.grad is not None
+    assert (judge.iou.bias.grad >= 0).all()
+    assert judge.iou.bias.grad.any()
+    torch.nn.init.zeros_(judge.iou.bias)
+    assert losses_of(model, target([], []))["loss_mask_iou"] == 0
+
+
+def test_without_a_detection_the_loss_is_zero() -> None:
+    everywhere = [[-500.0, -500, 500, 500]]
+    model = network()
+    assert losses_of(model, target([], everywhere))["loss_mask_iou"] == 0
+
+
+def test_what_teaches_are_the_masks_of_the_kept_boxes() -> None:
+    """The loss is that of what `detect` finds among the training's proposals, with the truth of each mask."""
+    model = network()
+    judge = model.roi_heads.mask_iou_head
+    assert judge is not None
+    # Masks that fill their boxes more or less, as those of a trained network.
+    model.roi_heads.mask_predictor.mask_fcn_logits.bias.data += 2
+    images, known = torch.randn(1, 3, SIDE, SIDE), target([[10, 10, 40, 50], [20, 5, 60, 30]], [])
+    proposals = [torch.tensor([[9.0, 9, 42, 48], [18, 6, 55, 33], [44, 40, 60, 62]])]
+    features = model.backbone(images)
+    with torch.no_grad():
+        (found,) = model.roi_heads.detect(features, proposals, [(SIDE, SIDE)], 0.05)
+        examples = draw_examples([found], [known])
+        true_iou = example_targets(found["mask"], examples, [known])
+        expected = torch.nn.functional.mse_loss(found["predicted_iou"], true_iou)
+    loss = model.roi_heads.losses(features, proposals, [(SIDE, SIDE)], [known])["loss_mask_iou"]
+    assert len(true_iou) > 3
+    assert true_iou.max() > 0.2
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_what_is_judged_is_the_mask_of_the_kept_box() -> None:
