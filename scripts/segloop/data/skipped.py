@@ -1,4 +1,4 @@
-"""Records that could not be used: each is named, and too many of them stop the job."""
+"""Records that could not be used, or not as they were: each is named, and too many skipped ones stop the job."""
 
 import logging
 from pathlib import Path
@@ -17,16 +17,24 @@ class SkipReport:
     Parameters
     ----------
     path
-        Where the report is written.
+        Where the report is written; None: nowhere, the caller reads `skipped` and `notes`.
     max_share
         The job stops when more than this share of the records was skipped.
+
+    Attributes
+    ----------
+    used
+        Number of good records.
+    skipped, notes
+        What was not used, and what was changed or left out on request: `file`, `record` and `reason` of each.
     """
 
-    def __init__(self, path: Path, max_share: float) -> None:
+    def __init__(self, path: Path | None, max_share: float) -> None:
         self.path = path
         self.max_share = max_share
         self.used = 0
         self.skipped: list[dict[str, str]] = []
+        self.notes: list[dict[str, str]] = []
 
     def use(self, records: int = 1) -> None:
         """Count good records."""
@@ -38,6 +46,12 @@ class SkipReport:
         self.skipped.append(one)
         logger.warning("skipped: %s, %s: %s", *one.values())
 
+    def note(self, file: str | Path, record: str | int, reason: str) -> None:
+        """Name a record that is used, but not as it stands; or how many were left out, and on whose word."""
+        one = {"file": _printable(file), "record": _printable(record), "reason": _printable(reason)}
+        self.notes.append(one)
+        logger.info("note: %s, %s: %s", *one.values())
+
     def finish(self) -> None:
         """Write the report.
 
@@ -46,7 +60,9 @@ class SkipReport:
         SegloopError
             If more than `max_share` of the records were skipped.
         """
-        write_json(self.path, {"schema_version": 1, "used": self.used, "skipped": self.skipped})
+        record = {"schema_version": 1, "used": self.used, "skipped": self.skipped, "notes": self.notes}
+        if self.path is not None:
+            write_json(self.path, record)
         total = self.used + len(self.skipped)
         # The tolerance is for products such as 0.29 * 100, which is a little less than 29.
         if len(self.skipped) > self.max_share * total + 1e-6:
@@ -54,7 +70,7 @@ class SkipReport:
             raise SegloopError(
                 f"{len(self.skipped)} of {total} records could not be used, more than max_skipped = {self.max_share}: "
                 f"{first}{' ...' if len(self.skipped) > 3 else ''}. Mend the data, or raise max_skipped. "
-                f"All are listed in {self.path} and in this log."
+                f"All are listed in {self.path or 'the report'} and in this log."
             )
 
     def __enter__(self) -> Self:
