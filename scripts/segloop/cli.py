@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segloop import __version__
+from segloop.data import exports
 from segloop.errors import SegloopError
 
 
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("runs", nargs=2, type=Path, metavar="RUN")
     compare.set_defaults(command=_compare)
     _add_simulate(commands)
+    _add_export(commands)
 
     forget = commands.add_parser("forget", help="remove an annotator's name; the answers stay")
     forget.add_argument("--annotator", required=True, metavar="ID", help="the id that the answers hold")
@@ -91,6 +93,33 @@ def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     )
     other.add_argument("--table", action="store_true", help="print the run in the shape of the thesis's Table 3.1")
     simulate.set_defaults(command=_simulate)
+
+
+def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    export = commands.add_parser("export", help="write what a run has collected, or any data set, in another format")
+    source = export.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", type=Path, metavar="DIR", help="what a run has collected")
+    source.add_argument("--annotations", type=Path, metavar="PATH", help="a data set of any format that segloop reads")
+    formats = exports.FILES | exports.FOLDERS
+    about = "; ".join(f"{name}: {words}" for name, words in formats.items())
+    export.add_argument("--format", required=True, choices=formats, metavar="NAME", help=about)
+    export.add_argument("--out", required=True, type=Path, metavar="PATH", help="file or folder to write")
+    export.add_argument("--iteration", action="append", type=int, metavar="I", help="of the run; repeatable")
+    export.add_argument("--categories", action="append", metavar="NAME", help="name or id to keep; repeatable")
+    export.add_argument("--images", choices=exports.IMAGE_MODES, help="default: none beside a file, copy in coco_folder, else link")
+    export.add_argument("--split", default="train", metavar="NAME", help="the part it becomes (default: %(default)s)")
+    export.add_argument("--order", choices=exports.ORDERS, help="which mask lies on top where a pixel can hold one")
+    export.add_argument("--join", choices=exports.JOINS, default="parts", help="what one polygon joins (yolo)")
+    export.add_argument("--force", action="store_true", help="replace an earlier export")
+    _add_dataset_options(export)
+    export.set_defaults(command=_export)
+
+
+def _add_dataset_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--read-as", metavar="FORMAT", help="format of the data set (default: guessed)")
+    parser.add_argument("--image-root", type=Path, metavar="DIR", help="folder that file names are relative to")
+    parser.add_argument("--category-table", type=Path, metavar="FILE", help="ids and names, where they are kept apart")
+    parser.add_argument("--mask-root", type=Path, metavar="DIR", help="folder of mask PNGs (Open Images)")
 
 
 def _positive(text: str) -> int:
@@ -172,3 +201,9 @@ def _simulate(options: argparse.Namespace) -> int:
     else:
         command.replay_command(wanted, as_json=options.json, output=options.output)
     return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from segloop.data.commands import export_command
+
+    return export_command(options)
