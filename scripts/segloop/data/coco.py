@@ -9,35 +9,24 @@ annotations of one image after the other, so that memory does not grow with the 
 
 import json
 import math
-import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from segloop.data import images as image_files
 from segloop.data import masks
+from segloop.data.coco_tables import CocoTables, Sizes, read_categories, read_images, whole_number
+from segloop.data.images import ImageError, image_size
 from segloop.data.json_stream import JsonFile
-from segloop.data.labelled import (
-    Choice,
-    LabelledSet,
-    Reader,
-    Record,
-    annotation,
-    every_image,
-    whole,
-)
+from segloop.data.labelled import Choice, LabelledSet, Reader, Record, annotation, every_image, whole
 from segloop.data.masks import MaskError
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
 from segloop.files import atomic_file, write_json
 
-Sizes = Literal["known", "check", "listed"]
-# Stores keep categories in 32 bits.
-MAX_CATEGORY = (1 << 31) - 1
 _NO_NUMBER = -(1 << 63)
 
 
@@ -54,9 +43,12 @@ class CocoReader(Reader):
         Takes the records that cannot be used: a mask whose runs do not add up, an unknown category or image, a
         repeated id, an annotation without a mask.
     catalogue
-        Another COCO file whose images and categories the annotations refer to, as those of results files do.
+        Another COCO file; then the first one is a list of results, which refer to its images and categories. Their
+        scores are kept, and their boxes are not used.
     check_images
         Open the head of every image file, and skip images that are missing, unreadable or of another size.
+    sizes_from_masks
+        An image without size has that of its file or, without file, that of its first mask.
     rasterise
         False leaves polygons as they are once they are checked, with the source's area and box.
     image_keys, category_keys, annotation_keys
@@ -77,6 +69,7 @@ class CocoReader(Reader):
         chosen: Choice = every_image,
         catalogue: Path | None = None,
         check_images: bool = False,
+        sizes_from_masks: bool = False,
         rasterise: bool = True,
         image_keys: Sequence[str] = (),
         category_keys: Sequence[str] = (),
@@ -87,24 +80,40 @@ class CocoReader(Reader):
         self._keys = annotation_keys
         self._file = JsonFile(path)
         self._rows = _Rows()
-        values: dict[str, Any] = {"images": []}
+        tables = CocoTables()
         for member in self._file.members():
             if member.key == ("annotations" if catalogue is None else "") and member.listed:
                 self._rows.add(member.value, member.start, member.length)
             elif catalogue is None:
-                _keep(values, member.key, member.value, listed=member.listed)
+                tables.keep(member)
         self._check_kind(results=catalogue is not None)
         if catalogue is not None:
-            values = _catalogue(catalogue)
-        self.categories = _categories(catalogue or path, values.get("categories"), category_keys)
-        unchosen: set[int] = set()
-        sizes: Sizes = "check" if check_images else "known"
-        self._images = read_images(
-            catalogue or path, values["images"], images, report, sizes, image_keys, chosen=chosen, unchosen=unchosen
-        )
-        del values
+            tables = _catalogue(catalogue)
         self._rows.sort()
+        self.categories = read_categories(catalogue or path, tables.categories, category_keys)
+        unchosen: set[int] = set()
+        sizes: Sizes = "listed" if sizes_from_masks else "check" if check_images else "known"
+        self._images = read_images(
+            catalogue or path, tables.images, images, report, sizes, image_keys, chosen=chosen, unchosen=unchosen
+        )
+        del tables
+        if sizes_from_masks:
+            self._find_sizes()
         self._report_unusable(unchosen)
+
+    def _find_sizes(self) -> None:
+        """Give images without size that of their file, or else of their first mask."""
+        for image in [one for one in self._images.values() if not one["width"]]:
+            try:
+                image["width"], image["height"] = image_size(image["file_name"])
+            except ImageError as error:
+                found = [self._file.read(*self._rows.place(row)) for row in self._rows.of_image(image["id"])[:1]]
+                segmentation = found[0].get("segmentation") if found else None
+                try:
+                    image["height"], image["width"] = masks.check(segmentation)["size"]
+                except MaskError:
+                    self.report.skip(self.source, f"image {image['id']}", f"has no size, and {error}")
+                    del self._images[image["id"]]
 
     def _check_kind(self, *, results: bool) -> None:
         lists = self._file.lists
@@ -137,6 +146,8 @@ class CocoReader(Reader):
     def _annotation(self, value: Record, image: Record) -> Record:
         segmentation, crowd = value.get("segmentation"), value.get("iscrowd") in (1, "1")
         extra = {key: value[key] for key in self._keys if key in value}
+        if self._file.is_list:
+            extra["score"] = _score(value.get("score"))
         number, category = whole_number(value.get("id")), whole_number(value["category_id"])
         assert category is not None
         if isinstance(segmentation, list) and not self._rasterise:
@@ -170,6 +181,13 @@ class CocoReader(Reader):
         number = self._rows.number[row]
         listed = "results" if self._file.is_list else "annotations"
         return f"annotation {number}" if number != _NO_NUMBER else f"{listed}[{row}]"
+
+
+def _score(value: Any) -> float:
+    """Return a score; COCOeval takes NaN without a word, and ranks by it."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise MaskError(f"has the score {value!r}; a finite number is needed")
+    return float(value)
 
 
 class _Rows:
@@ -225,27 +243,15 @@ class _Rows:
         return self.start[row], self.length[row]
 
 
-def _keep(values: dict[str, Any], key: str, value: Any, *, listed: bool) -> None:
-    """Keep a value of the outermost object that is read whole."""
-    if key not in ("images", "categories"):
-        return
-    if listed:
-        values.setdefault(key, []).append(value)
-    elif key == "categories":
-        values[key] = value
-
-
-def _catalogue(path: Path) -> dict[str, Any]:
-    """Return the images and categories of a COCO file."""
-    values: dict[str, Any] = {"images": []}
+def _catalogue(path: Path) -> CocoTables:
+    """Return the images and categories of a COCO file, whatever else it has."""
+    tables = CocoTables()
     with JsonFile(path) as file:
         for member in file.members():
-            _keep(values, member.key, member.value, listed=member.listed)
+            tables.keep(member)
         if "images" not in file.lists:
-            raise SegloopError(
-                f"{path} has no list of images. Set `categories` to the COCO file that results refer to."
-            )
-    return values
+            raise SegloopError(f"{path} has no list of images. Name the COCO file that the results refer to.")
+    return tables
 
 
 def read_coco(annotations: Path, images: Path, report: SkipReport, *, check_images: bool = False) -> Record:
@@ -284,128 +290,3 @@ def write_labelled_set(path: Path, dataset: LabelledSet, check: Callable[[int, i
 
 def _json(value: Any) -> str:
     return json.dumps(value, allow_nan=False, ensure_ascii=False)
-
-
-def safe_path(folder: Path, name: Any) -> Path:
-    """Join a file name from a data set to its folder.
-
-    Raises
-    ------
-    SegloopError
-        If the name is no text, is absolute, or leads out of the folder.
-    """
-    if not isinstance(name, str) or not name or "\0" in name:
-        raise SegloopError(f"has the file name {name!r}")
-    path = Path(name)
-    if not _is_unicode(name):
-        raise SegloopError(f"has the file name {name!r}, which is not Unicode text")
-    if path.is_absolute() or ".." in path.parts:
-        raise SegloopError(f"has the file name {name!r}, which leads out of the image folder")
-    return folder / path
-
-
-def _is_unicode(text: str) -> bool:
-    # JSON may escape half a character ("\\ud800"), and a file system may hold any bytes; neither can be written again.
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def whole_number(value: Any) -> int | None:
-    """Return an id as a whole number; ids written as text or as 1.0 are common."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, str):
-        value = int(value) if re.fullmatch(r"\s*-?[0-9]{1,19}\s*", value) else None
-    elif isinstance(value, float):
-        value = int(value) if math.isfinite(value) and value == int(value) else None
-    return value if isinstance(value, int) and abs(value) < 1 << 63 else None
-
-
-def _categories(path: Path, values: Any, keys: Sequence[str]) -> dict[int, Record]:
-    if not isinstance(values, list) or not values:
-        raise SegloopError(f"{path} has no categories. Add the list of categories with their ids and names.")
-    categories: dict[int, Record] = {}
-    for value in values:
-        number = whole_number(value.get("id")) if isinstance(value, dict) else None
-        if number is None or not isinstance(value.get("name"), str) or not _is_unicode(value["name"]):
-            raise SegloopError(f"{path}: the category {value!r} needs a whole number as id and a name.")
-        if abs(number) > MAX_CATEGORY:
-            raise SegloopError(f"{path}: the category id {number} does not fit 32 bits. Give it a smaller one.")
-        if number in categories:
-            raise SegloopError(f"{path}: two categories have the id {number}. Give each its own.")
-        extra = {"supercategory": value["supercategory"]} if isinstance(value.get("supercategory"), str) else {}
-        extra |= {key: value[key] for key in keys if key in value}
-        categories[number] = {"id": number, "name": value["name"].strip(), **extra}
-    return categories
-
-
-def read_images(
-    path: Path,
-    values: list[Any],
-    folder: Path,
-    report: SkipReport,
-    sizes: Sizes = "known",
-    keys: Sequence[str] = (),
-    *,
-    chosen: Choice = every_image,
-    unchosen: set[int] | None = None,
-) -> dict[int, Record]:
-    """Return the images of a COCO file by id, each with a path, a width and a height.
-
-    Images that cannot be used go to the report: a repeated or unusable id, an unusable name, an unknown size.
-
-    Parameters
-    ----------
-    sizes
-        `known`: a missing size is read from the image file. `check`: every size is compared with the file's.
-        `listed`: no file is opened, and a missing size is 0.
-    keys
-        Further keys that are kept.
-    chosen, unchosen
-        Which images are wanted; the ids of the others are added to the set.
-    """
-    others = unchosen if unchosen is not None else set()
-    found: dict[int, Record] = {}
-    for place, value in enumerate(values):
-        number = whole_number(value.get("id")) if isinstance(value, dict) else None
-        if number is None:
-            report.skip(path, f"images[{place}]", "an image needs a whole number as id")
-        elif number in found or number in others:
-            report.skip(path, f"image {number}", "another image has the same id")
-        else:
-            try:
-                path_of_image = safe_path(folder, _file_name(value))
-                if not chosen(path_of_image):
-                    others.add(number)
-                    continue
-                found[number] = _image(number, value, path_of_image, sizes)
-                found[number] |= {key: value[key] for key in keys if key in value}
-            except SegloopError as error:
-                report.skip(path, f"image {number}", str(error))
-    return found
-
-
-def _image(number: int, value: Record, path: Path, sizes: Sizes) -> Record:
-    width, height = whole_number(value.get("width")), whole_number(value.get("height"))
-    if not width or not height or width < 0 or height < 0:
-        width, height = (0, 0) if sizes == "listed" else image_files.image_size(path)
-    elif width * height > image_files.MAX_PIXELS:
-        raise SegloopError(f"has {width} x {height} pixels, more than the limit of {image_files.MAX_PIXELS}")
-    elif sizes == "check":
-        found = image_files.image_size(path)
-        if found != (width, height):
-            raise SegloopError(f"{path} has {found[0]} x {found[1]} pixels, the data set says {width} x {height}")
-    return {"id": number, "file_name": str(path), "width": width, "height": height}
-
-
-def _file_name(value: Record) -> Any:
-    # LVIS v0.5 gives names of COCO 2014 beside URLs of 2017, and LVIS v1 URLs alone; the URL is what exists. A set
-    # whose images were renamed keeps its old URLs, so that a name of another kind goes before the URL.
-    name, url = value.get("file_name"), value.get("coco_url")
-    if not isinstance(url, str) or url.count("/") < 2:
-        return name
-    renamed = isinstance(name, str) and name.startswith("COCO_") and Path(name).name != Path(url).name
-    return "/".join(url.split("/")[-2:]) if name is None or renamed else name

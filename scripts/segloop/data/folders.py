@@ -56,7 +56,7 @@ class FolderReader(Reader):
 
     def file_of(self, image: Record) -> Path:
         """Return the annotation file of an image."""
-        return self.files[image["id"] - 1]
+        return self.files[int(image["id"]) - 1]
 
     def place(self, image: Record) -> tuple[Path, str]:
         """Return the annotation file of an image, and its name."""
@@ -92,6 +92,35 @@ class FolderReader(Reader):
         if (width, height) != (image["width"], image["height"]):
             size = f"{image['width']} x {image['height']}"
             raise ImageError(f"{file} has {width} x {height} pixels, its image has {size}")
+
+    def fitted(self, file: Path, pixels: npt.NDArray[Any], image: Record) -> npt.NDArray[Any]:
+        """Return annotation pixels at the size of their image; those of another size are scaled and counted.
+
+        Raises
+        ------
+        ImageError
+            If the sides have another ratio: then it is another picture.
+        """
+        height, width = pixels.shape[:2]
+        if (width, height) == (image["width"], image["height"]):
+            return pixels
+        if not same_ratio(width, height, image["width"], image["height"]):
+            self.check_size(file, pixels, image)
+        self.report.tally(self.source, f"{self.what} of another size than their image, scaled to it")
+        return resized(pixels, image["height"], image["width"])
+
+
+def shown_in(pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return the mask of a binary PNG, bool of shape (height, width): what is not black in any channel."""
+    flat = pixels.reshape(*pixels.shape[:2], -1)
+    return np.asarray(flat.max(axis=2) > 0, dtype=bool)
+
+
+def same_ratio(width: int, height: int, other_width: int, other_height: int) -> bool:
+    """Tell whether two sizes may be of one picture; sides are rounded when a picture is scaled."""
+    sides = (width * other_height, height * other_width)
+    rounding = max(other_width, other_height, width, height)
+    return abs(sides[0] - sides[1]) <= rounding
 
 
 def resized(pixels: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:

@@ -80,6 +80,8 @@ def open_labels(path: str | Path) -> npt.NDArray[np.integer[Any]]:
         image.load()
         if image.mode == "RGBA":
             image = image.convert("RGB")
+        if image.mode == "LA":
+            image = image.convert("L")
         if image.mode == "1":
             return np.asarray(image).astype(np.uint8) * np.uint8(255)
         if image.mode not in ("L", "P", "RGB") and not image.mode.startswith("I"):

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from segloop.config import LabelledSetConfig, PoolConfig, TruthConfig
-from segloop.data.coco import read_images, safe_path, write_labelled_set
+from segloop.data.coco import write_labelled_set
+from segloop.data.coco_tables import read_images, safe_path
 from segloop.data.formats import open_dataset
 from segloop.data.images import IMAGE_SUFFIXES
 from segloop.data.labelled import LabelledSet, Record
