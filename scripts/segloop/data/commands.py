@@ -31,7 +31,7 @@ class Given:
         SegloopError
             If nothing is there, or its format cannot be guessed.
         """
-        from segloop.data.formats import guess_format
+        from segloop.data.guessing import guess_format
 
         path = self.path.absolute()
         if not path.exists():
@@ -43,7 +43,7 @@ class Given:
         else:
             known = path if path.is_dir() else path.parent
             config = LabelledSetConfig(format=self.read_as, annotations=str(path), images=str(known))  # type: ignore[arg-type]
-        own = {"images": self.image_root, "categories": self.category_table, "masks": self.mask_root}
+        own = {"images": self.image_root, "categories": self.category_table, "mask_folder": self.mask_root}
         return config.model_copy(update={key: str(value.absolute()) for key, value in own.items() if value is not None})
 
 

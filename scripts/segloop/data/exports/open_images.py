@@ -1,6 +1,9 @@
 """Open Images V5 masks: one binary PNG a mask, and a table that says what each of them is."""
 
 import csv
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from PIL import Image
@@ -15,14 +18,20 @@ COLUMNS: Final = (
 )  # fmt: skip
 
 
+IMAGE_COLUMNS: Final = (
+    "ImageID", "Subset", "OriginalURL", "OriginalLandingURL", "License", "AuthorProfileURL", "Author", "Title",
+    "OriginalSize", "OriginalMD5", "Thumbnail300KURL", "Rotation",
+)  # fmt: skip
+
+
 def write_open_images(export: Export) -> None:
-    """Write `annotations/SPLIT-annotations-object-segmentation.csv`, class names, `masks/SPLIT/`, `images/SPLIT/`."""
+    """Write `annotations/` with the tables of masks, images and classes, `masks/SPLIT/` and `images/SPLIT/`."""
     split, names, origins = export.wishes.split, Names(), []
     labels = {one["id"]: label_name(one) for one in export.gathered.categories}
-    for folder in ("annotations", f"masks/{split}"):
-        (export.out / folder).mkdir(parents=True)
-    table_path = export.out / "annotations" / f"{split}-annotations-object-segmentation.csv"
-    with table_path.open("w", encoding="utf-8", newline="") as file:
+    tables, masks = export.out / "annotations", export.out / "masks" / split
+    tables.mkdir()
+    masks.mkdir(parents=True)
+    with (tables / f"{split}-annotations-object-segmentation.csv").open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(COLUMNS)
         for image, path, annotations in export.gathered.scenes():
@@ -35,14 +44,25 @@ def write_open_images(export: Export) -> None:
                     continue
                 row = _row(name, image, one, labels[one["category_id"]])
                 table.writerow(row)
-                Image.fromarray(mask_of(one)).save(export.out / "masks" / split / row[0], bits=1)
-    classes = export.out / "annotations" / "class-descriptions.csv"
-    with classes.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(
-            (labels[one["id"]], one["name"]) for one in export.gathered.categories
-        )
+                Image.fromarray(mask_of(one)).save(masks / row[0], bits=1)
+    _write_table(tables / "class-descriptions.csv", ((labels[c["id"]], c["name"]) for c in export.gathered.categories))
+    _write_images(tables, split, origins)
     write_origins(export, origins)
     write_category_table(export)
+
+
+def _write_table(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def _write_images(tables: Path, split: str, origins: list[tuple[str, Record]]) -> None:
+    """Write the table of images, and their sizes, which datumaro wants to know before it reads a mask."""
+    stems = [(Path(name).with_suffix("").as_posix(), image) for name, image in origins]
+    rows = ((stem, split, "", "", "", "", "", str(image["file_name"]), "", "", "", "") for stem, image in stems)
+    _write_table(tables / "image_ids_and_rotation.csv", [IMAGE_COLUMNS, *rows])
+    sizes = (f"{shlex.quote(stem)} {image['height']} {image['width']}\n" for stem, image in stems)
+    (tables / "images.meta").write_text("".join(sizes), encoding="utf-8")
 
 
 def label_name(category: Record) -> str:

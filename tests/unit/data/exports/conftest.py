@@ -1,6 +1,8 @@
 """A run that has collected masks of every shape, and what other projects' readers are called with."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,14 @@ CATEGORIES = [
     {"id": 33, "name": "bicycle"},
 ]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+@contextmanager
+def other_projects() -> Iterator[None]:
+    """Their warnings are theirs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def box(top: int, left: int, bottom: int, right: int) -> Mask:

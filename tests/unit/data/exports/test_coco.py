@@ -1,7 +1,4 @@
 import json
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +15,7 @@ from segloop.data.exports.writing import Source, export_set
 from segloop.errors import SegloopError
 from segloop.files import write_json
 
-from .conftest import CATEGORIES, HEIGHT, NAMES, WIDTH, Exporter, MadeRun
-
-
-@contextmanager
-def other_projects() -> Iterator[None]:
-    """Their warnings are theirs."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+from .conftest import CATEGORIES, HEIGHT, NAMES, WIDTH, Exporter, MadeRun, other_projects
 
 
 def pairs(coco: COCO) -> list[tuple[int, int, bytes]]:
@@ -161,26 +150,24 @@ def test_a_damaged_mask_is_named_and_the_rest_is_exported(export: Exporter, made
     assert skipped["record"] == "annotation 2" and "runs that sum to" in skipped["reason"]
 
 
-def test_crowds_are_left_out_where_a_format_has_none(tmp_path: Path, made_run: MadeRun) -> None:
+def test_what_a_format_cannot_hold_is_left_out_and_named(tmp_path: Path, made_run: MadeRun) -> None:
     value = json.loads((made_run.directory / "results" / "iter_1" / "collected.json").read_text())
     value["annotations"][0] |= {"iscrowd": 1}
     value["annotations"][1] |= {"score": float("nan")}
-    run = tmp_path / "other"
-    target = run / "results" / "iter_1" / "collected.json"
+    target = tmp_path / "other" / "results" / "iter_1" / "collected.json"
     target.parent.mkdir(parents=True)
     target.write_text(json.dumps(value))
-    for name, most in (("coco_results", 1), ("lvis", None)):
-        if most is None:
-            with pytest.raises(SegloopError, match="NaN or infinity"):
-                export_set(Source(run=run), name, tmp_path / "x.json")
-            continue
-        account = export_set(Source(run=run), name, tmp_path / "x.json")
-        assert account["losses"]["counts"] == {
-            "crowd left out: the format has none": 1,
-            "score that is no finite number": 1,
-        }
-        lines = (tmp_path / "x.losses.csv").read_text().splitlines()
-        assert len(lines) == 3 and lines[1].endswith("crowd left out: the format has none")
+    source = Source(run=tmp_path / "other")
+    account = export_set(source, "coco_results", tmp_path / "x.json")
+    assert account["losses"]["counts"] == {
+        "crowd left out: the format has none": 1,
+        "score that is no finite number": 1,
+    }
+    lines = (tmp_path / "x.losses.csv").read_text().splitlines()
+    assert len(lines) == 3 and lines[1].endswith("crowd left out: the format has none")
+    with pytest.raises(SegloopError, match=r"record 2 holds a number that JSON has not \(NaN or infinity\)"):
+        export_set(source, "lvis", tmp_path / "y.json")
+    assert sorted(path.name for path in tmp_path.glob("*y*")) == []
 
 
 drawn = st.lists(arrays(np.bool_, (9, 11)).filter(lambda mask: bool(mask.any())), min_size=1, max_size=5)
