@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from segloop.data import masks
 from segloop.data.categories import CategoryMap
 from segloop.data.masks import MaskError, Rle
@@ -116,7 +118,8 @@ class LabelledSet:
         """
         number = 0
         left_out: Counter[int] = Counter()
-        for image in self._reader.images() if images is None else images:
+        chosen = self._reader.images() if images is None else images
+        for image in tqdm(chosen, desc=self.source.name, unit="image", disable=None):
             try:
                 found = list(self._reader.annotations(image))
             except SegloopError as error:

@@ -28,8 +28,30 @@ class MaskError(SegloopError):
 
 def encode(mask: npt.NDArray[np.bool_]) -> Rle:
     """Return the run lengths of a mask of shape (height, width)."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    # Most masks are small: their own part of a large image is gone through several times faster than all of it.
+    if len(rows) and (rows[-1] + 1 - rows[0]) * (columns[-1] + 1 - columns[0]) * 2 < mask.size:
+        return _encode_part(mask, slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
     rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"]}
+
+
+def _encode_part(mask: npt.NDArray[np.bool_], rows: slice, columns: slice) -> Rle:
+    """Return the run lengths of a mask that is 0 outside some rows and columns."""
+    height, width = mask.shape
+    part = mask[rows, columns]
+    # A column after the other, each with a 0 at its end, so that no run leaves its column.
+    lines = np.zeros((part.shape[1], part.shape[0] + 1), bool)
+    lines[:, :-1] = part.T
+    flat = lines.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    edges = np.concatenate(([0], edges)) if flat[0] else edges
+    place = (edges // lines.shape[1] + columns.start) * height + edges % lines.shape[1] + rows.start
+    starts, ends = place[::2], place[1::2]
+    # Runs down to the last row go on in the next column.
+    apart = ends[:-1] != starts[1:]
+    starts, ends = starts[np.concatenate(([True], apart))], ends[np.concatenate((apart, [True]))]
+    return _from_intervals(starts, ends, height, width)
 
 
 def decode(rle: Rle) -> npt.NDArray[np.bool_]:
