@@ -33,24 +33,27 @@ class CocoTables:
 
 
 def safe_path(folder: Path, name: Any) -> Path:
-    """Join a file name from a data set to its folder.
+    """Join a file name from a data set to its folder; a whole path passes if it leads into the folder.
 
     Raises
     ------
     SegloopError
-        If the name is no text, is absolute, or leads out of the folder.
+        If the name is no text, or leads out of the folder.
     """
     if not isinstance(name, str) or not name or "\0" in name:
         raise SegloopError(f"has the file name {name!r}")
     path = Path(name)
-    if not _is_unicode(name):
+    if not is_unicode(name):
         raise SegloopError(f"has the file name {name!r}, which is not Unicode text")
+    if path.is_absolute() and path.is_relative_to(folder.absolute()):
+        path = path.relative_to(folder.absolute())
     if path.is_absolute() or ".." in path.parts:
         raise SegloopError(f"has the file name {name!r}, which leads out of the image folder")
     return folder / path
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Tell whether text can be written again as UTF-8."""
     # JSON may escape half a character ("\\ud800"), and a file system may hold any bytes; neither can be written again.
     try:
         text.encode("utf-8")
@@ -88,7 +91,7 @@ def read_categories(path: Path, values: Any, keys: Sequence[str] = ()) -> dict[i
     categories: dict[int, Record] = {}
     for value in values:
         number = whole_number(value.get("id")) if isinstance(value, dict) else None
-        if number is None or not isinstance(value.get("name"), str) or not _is_unicode(value["name"]):
+        if number is None or not isinstance(value.get("name"), str) or not is_unicode(value["name"]):
             raise SegloopError(f"{path}: the category {value!r} needs a whole number as id and a name.")
         if abs(number) > MAX_CATEGORY:
             raise SegloopError(f"{path}: the category id {number} does not fit 32 bits. Give it a smaller one.")
@@ -135,7 +138,7 @@ def read_images(
             report.skip(path, f"image {number}", "another image has the same id")
         else:
             try:
-                path_of_image = safe_path(folder, _file_name(value))
+                path_of_image = safe_path(folder, file_name_of(value))
                 if not chosen(path_of_image):
                     others.add(number)
                     continue
@@ -159,7 +162,8 @@ def _image(number: int, value: Record, path: Path, sizes: Sizes) -> Record:
     return {"id": number, "file_name": str(path), "width": width, "height": height}
 
 
-def _file_name(value: Record) -> Any:
+def file_name_of(value: Record) -> Any:
+    """Return the file name that an image record means."""
     # LVIS v0.5 gives names of COCO 2014 beside URLs of 2017, and LVIS v1 URLs alone; the URL is what exists. A set
     # whose images were renamed keeps its old URLs, so that a name of another kind goes before the URL.
     name, url = value.get("file_name"), value.get("coco_url")

@@ -1,14 +1,19 @@
 """What `segloop export`, `doctor` and `stats` do; the command line itself is `segloop.cli`."""
 
 import argparse
+import codecs
+import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from segloop.config import FormatName, LabelledSetConfig
+from segloop.data.doctor.findings import Examination
 from segloop.data.exports import usual_images
 from segloop.data.exports.base import Wishes
 from segloop.data.exports.writing import Source, export_set
+from segloop.data.images import IMAGE_SUFFIXES
 from segloop.errors import SegloopError
 
 
@@ -85,3 +90,58 @@ def _account_lines(account: dict[str, Any], out: Path) -> list[str]:
     if len(account["skipped"]) > 10:
         lines.append(f"  skipped: {len(account['skipped']) - 10:,} more; all stand in the account beside the export")
     return lines
+
+
+def doctor_command(options: argparse.Namespace) -> int:
+    """Run `segloop doctor`; return what `Status` says."""
+    found = _examined(options)
+    if options.json:
+        print(json.dumps(found.record(), ensure_ascii=False, indent=1))
+    else:
+        print(found.text(None if options.all else 10), end="")
+    if options.repaired is not None and found.form != "unknown" and options.repaired.exists():
+        print(f"the repaired copy is {options.repaired}", file=sys.stderr)
+    return int(found.status)
+
+
+def _examined(options: argparse.Namespace) -> Examination:
+    from segloop.data.doctor.coco_files import examine_coco
+    from segloop.data.doctor.other_sets import examine_image_folder, examine_set
+
+    path, repaired = options.path, options.repaired
+    if repaired is not None and (repaired.exists() or repaired.is_symlink()):
+        raise SegloopError(f"{repaired} exists. Choose another place for the repaired copy.")
+    if not path.exists():
+        raise SegloopError(f"{path.absolute()} does not exist. Name an annotation file, or the folder of a data set.")
+    if options.read_as is None and _is_list(path):
+        options.read_as = "coco_results"
+    try:
+        config = given_set(options, path).config()
+    except SegloopError as error:
+        images = _images_below(path)
+        if not images or options.read_as is not None:
+            return Examination(path, fatal=str(error))
+        return examine_image_folder(path, images, decode=options.check_images == "decode")
+    if config.format not in ("coco", "lvis", "coco_results"):
+        return examine_set(path, config, check=options.check_images, repaired=repaired)
+    return examine_coco(
+        path,
+        config.format,
+        images=Path(config.images),
+        images_are_there=options.image_root is not None,
+        check=options.check_images,
+        catalogue=options.category_table,
+        repaired=repaired,
+    )
+
+
+def _is_list(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(1024).removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"["
+
+
+def _images_below(path: Path) -> list[Path]:
+    found = path.rglob("*") if path.is_dir() else ()
+    return sorted(one for one in found if one.suffix.lower() in IMAGE_SUFFIXES and one.is_file())
