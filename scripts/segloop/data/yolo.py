@@ -74,7 +74,9 @@ def _read_names(path: Path) -> dict[int, Record]:
         except yaml.YAMLError as error:
             raise SegloopError(f"{path} is not valid YAML ({error}).") from None
         names = value.get("names") if isinstance(value, dict) else None
-    pairs = list(names.items()) if isinstance(names, dict) else list(enumerate(names or []))
+    pairs = (
+        list(names.items()) if isinstance(names, dict) else list(enumerate(names)) if isinstance(names, list) else []
+    )
     if not pairs or not all(isinstance(number, int) and isinstance(name, str) for number, name in pairs):
         raise SegloopError(f"{path} has no names of classes. It needs `names`: a list, or numbers with names.")
     return {number: {"id": number, "name": name.strip()} for number, name in pairs}
