@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segloop import __version__
+from segloop.data import exports
 from segloop.errors import SegloopError
 
 
@@ -52,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("runs", nargs=2, type=Path, metavar="RUN")
     compare.set_defaults(command=_compare)
     _add_simulate(commands)
+    _add_export(commands)
+    _add_doctor(commands)
 
     forget = commands.add_parser("forget", help="remove an annotator's name; the answers stay")
     forget.add_argument("--annotator", required=True, metavar="ID", help="the id that the answers hold")
@@ -91,6 +94,54 @@ def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     )
     other.add_argument("--table", action="store_true", help="print the run in the shape of the thesis's Table 3.1")
     simulate.set_defaults(command=_simulate)
+
+
+def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    export = commands.add_parser("export", help="write what a run has collected, or any data set, in another format")
+    source = export.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", type=Path, metavar="DIR", help="what a run has collected")
+    source.add_argument("--annotations", type=Path, metavar="PATH", help="a data set of any format that segloop reads")
+    formats = exports.FILES | exports.FOLDERS
+    about = "; ".join(f"{name}: {words}" for name, words in formats.items())
+    export.add_argument("--format", required=True, choices=formats, metavar="NAME", help=about)
+    export.add_argument("--out", required=True, type=Path, metavar="PATH", help="file or folder to write")
+    export.add_argument("--iteration", action="append", type=int, metavar="I", help="of the run; repeatable")
+    export.add_argument("--categories", action="append", metavar="NAME", help="name or id to keep; repeatable")
+    export.add_argument("--images", choices=exports.IMAGE_MODES, help="default: link; coco_folder: copy; a file: none")
+    export.add_argument("--split", default="train", metavar="NAME", help="the part it becomes (default: %(default)s)")
+    export.add_argument("--order", choices=exports.ORDERS, help="which mask lies on top where a pixel can hold one")
+    export.add_argument("--join", choices=exports.JOINS, default="parts", help="what one polygon joins (yolo)")
+    export.add_argument("--force", action="store_true", help="replace an earlier export")
+    _add_dataset_options(export)
+    export.set_defaults(command=_export)
+
+
+def _add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="find every bad record of a data set",
+        description="Exit status: 0 usable, 3 usable without its bad records, 4 not usable.",
+    )
+    doctor.add_argument("path", type=Path, metavar="FILE|FOLDER", help="a data set, or a folder of images")
+    doctor.add_argument("--repaired", type=Path, metavar="OUT", help="write a copy without what is wrong")
+    doctor.add_argument(
+        "--check-images",
+        choices=("decode", "head", "none"),
+        default="decode",
+        help="decode image files, open their heads alone, or leave them (default: %(default)s)",
+    )
+    how = doctor.add_mutually_exclusive_group()
+    how.add_argument("--all", action="store_true", help="list every bad record, not ten of each kind")
+    how.add_argument("--json", action="store_true", help="print one JSON object that lists every record")
+    _add_dataset_options(doctor)
+    doctor.set_defaults(command=_doctor)
+
+
+def _add_dataset_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--read-as", metavar="FORMAT", help="format of the data set (default: guessed)")
+    parser.add_argument("--image-root", type=Path, metavar="DIR", help="folder that file names are relative to")
+    parser.add_argument("--category-table", type=Path, metavar="FILE", help="ids and names, where they are kept apart")
+    parser.add_argument("--mask-root", type=Path, metavar="DIR", help="folder of mask PNGs (Open Images)")
 
 
 def _positive(text: str) -> int:
@@ -172,3 +223,15 @@ def _simulate(options: argparse.Namespace) -> int:
     else:
         command.replay_command(wanted, as_json=options.json, output=options.output)
     return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from segloop.data.commands import export_command
+
+    return export_command(options)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from segloop.data.commands import doctor_command
+
+    return doctor_command(options)

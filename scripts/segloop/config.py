@@ -34,6 +34,23 @@ PolicyName = Literal[
 FurtherEmbedding = Literal["mask_weighted", "crop"]
 EmbeddingName = Literal["box_head", "box_and_mask_iou_head", "mask_weighted", "crop"]
 MaskIouExamples = Literal["detections", "positives"]
+FormatName = Literal[
+    "coco",
+    "coco_results",
+    "coco_panoptic",
+    "lvis",
+    "ade20k_2016",
+    "ade20k_2021",
+    "places_challenge",
+    "scene_parse_150",
+    "open_images",
+    "cityscapes",
+    "pascal_voc",
+    "sa1b",
+    "yolo",
+    "question_bundle",
+    "mask_folders",
+]
 Dollars = Annotated[float, Field(ge=0)]
 NoReason = Literal["wrong_class", "bad_boundary", "two_objects", "partial"]
 
@@ -60,32 +77,87 @@ class DemoDataConfig(Section):
     """Side of the square scenes in pixels."""
 
 
+class SplitConfig(Section):
+    """A part of a set, by seed: the rest can be another set's, and no image or group is in both."""
+
+    part: Annotated[str, Field(pattern="^[A-Z]$")] = "A"
+    """The part that is read: A is the first of `shares`, B the second, and so on."""
+    shares: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=2, max_length=26)] = [0.5, 0.5]
+    """Sizes of all parts; they sum to 1. The thesis cut ADE20K into halves."""
+    seed: Natural = 0
+    """Seed of the cut. Sets that are to share nothing need the same seed, shares and `by`."""
+    by: Literal["image", "folder", "table"] = "image"
+    """What stays together: nothing, the images of one folder, or those with one key in `table`."""
+    table: str | None = None
+    """For `by: table`: a file of lines `NAME KEY`, such as sceneCategories.txt; relative to `data_root`."""
+
+    @pydantic.model_validator(mode="after")
+    def _is_whole(self) -> "SplitConfig":
+        if abs(sum(self.shares) - 1) > 1e-6:
+            raise ValueError(f"split.shares sum to {sum(self.shares):g}: they are parts of a whole and sum to 1")
+        if ord(self.part) - ord("A") >= len(self.shares):
+            raise ValueError(f"split.part: {self.part} is beyond the {len(self.shares)} shares")
+        if (self.by == "table") != (self.table is not None):
+            raise ValueError("split.table belongs to split.by: table; set both or neither")
+        return self
+
+
+class CategoryMapConfig(Section):
+    """Categories of a set become those of another one, by id."""
+
+    file: str = "categoryMapping.txt"
+    """A text table of ids separated by blanks or tabs (categoryMapping.txt, mapFromADE.txt); relative to
+    `data_root`."""
+    source_column: Positive = 1
+    """The column with the set's own ids; several may lead to one target."""
+    target_column: Positive = 2
+    """The column with the ids they become."""
+    categories: str = "objectInfo150.txt"
+    """The table of the target's ids and names (instanceInfo100_train.txt, objectInfo150.txt); relative to
+    `data_root`."""
+
+
 class LabelledSetConfig(Section):
     """A labelled data set as its authors publish it."""
 
-    format: Literal["coco", "places_challenge"] = "coco"
-    """`coco`: one JSON file (polygons, both RLE kinds, crowds). `places_challenge`: instance PNGs of the Places
-    Challenge 2017 (R category, G instance)."""
+    format: FormatName = "coco"
+    """The data set's kind; docs/formats.md has a line and an example for each."""
     annotations: str = "train.json"
-    """The COCO file, or the folder of instance PNGs; relative to `data_root`."""
+    """The annotation file, or the folder of annotation files; relative to `data_root`."""
     images: str = "images"
     """The folder of images; relative to `data_root`."""
     categories: str | None = None
-    """For `places_challenge`: the table of category ids and names (instanceInfo100_train.txt)."""
+    """The table of category ids and names, for formats that keep it apart; relative to `data_root`."""
+    mask_folder: str | None = None
+    """For `open_images`: the folder of mask PNGs, below which they may be grouped; relative to `data_root`."""
+    list: str | None = None
+    """A file of image names, one a line, with or without folder and suffix: only these are read; relative to
+    `data_root`. Null: all."""
+    parts: bool = False
+    """For `ade20k_2016` and `ade20k_2021`: read parts of objects, too, as annotations of their own."""
+    amodal: bool = False
+    """For `ade20k_2021`: masks with their hidden regions, instead of what is visible."""
+    category_map: CategoryMapConfig | None = None
+    """Turn the categories into another set's; annotations of categories that it does not name are left out."""
+    split: SplitConfig | None = None
+    """Read a part of the set, such as half A of ADE20K; null: all of it."""
 
 
-class TruthConfig(Section):
+class TruthConfig(LabelledSetConfig):
     """Hidden truth of the pool: answers the oracle's questions and measures precision; nothing else reads it."""
 
     annotations: str = "truth.json"
-    """A COCO file; its images are matched with the pool by file name."""
+    """The annotation file or folder; its images are matched with the pool by file name."""
+    images: str | None = None  # type: ignore[assignment]
+    """The folder of images, as the pool names it; null: `pool.images`."""
 
 
 class PoolConfig(Section):
     """The unlabelled images."""
 
-    format: Literal["coco", "places365", "folder"] = "folder"
-    """`coco`: the images of a COCO file. `places365`: a list with one path a line. `folder`: every image below."""
+    format: Literal["coco", "places365", "folder", "truth"] = "folder"
+    """`coco`: the images of a COCO file. `places365`: a list with one path a line. `folder`: every image below.
+    `truth`: the images of `pool.truth`, such as half B of the set whose half A is the seed set."""
     list: str | None = None
     """The COCO file or the list; relative to `data_root`."""
     images: str = "images"

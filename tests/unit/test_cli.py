@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,60 @@ def test_forget_removes_a_name_and_says_so(tmp_path: Path, capsys: pytest.Captur
     assert read_names(tmp_path) == {}
     assert main(words) == 1
     assert "holds no annotator 'p1'" in capsys.readouterr().err
+
+
+def test_export_writes_and_tells_what_was_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    masks = [[2, 2, 12, 2, 12, 12, 2, 12]], [[20, 2, 30, 2, 30, 12, 20, 12], [20, 15, 22, 15, 22, 17, 20, 17]], [[1, 2]]
+    annotations = [
+        {"id": number, "image_id": 1, "category_id": 1, "segmentation": segmentation}
+        for number, segmentation in enumerate(masks, start=1)
+    ]
+    value = {
+        "images": [{"id": 1, "file_name": "1.jpg", "width": 40, "height": 24}],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "set.json").write_text(json.dumps(value))
+    words = ["export", "--annotations", str(tmp_path / "set.json"), "--format", "yolo", "--out", str(tmp_path / "out")]
+    assert main([*words, "--images", "none"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"2 masks on 1 images to {tmp_path / 'out'} (yolo)\n  1 x has parts of at most 4 pixels\n")
+    assert "1 of 2 unchanged" in said
+    assert "annotation 3: has a polygon (part 0) of fewer than three points" in said
+    assert (tmp_path / "out" / "labels" / "train" / "1.txt").read_text().count("\n") == 2
+    assert main([*words, "--images", "none"]) == 1
+    assert "replace it with --force" in capsys.readouterr().err
+    assert main([*words, "--iteration", "1", "--force"]) == 1
+    assert "--iteration belongs to --run" in capsys.readouterr().err
+    assert main([*words, "--split", "../..", "--force"]) == 1
+    assert "becomes a folder" in capsys.readouterr().err
+    assert main([*words, "--read-as", "kodak", "--force"]) == 1
+    assert "kodak is none of coco, coco_results" in capsys.readouterr().err
+
+
+def test_doctor_says_by_its_status_whether_a_set_is_usable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    square = {"image_id": 1, "category_id": 1, "segmentation": [[2, 2, 12, 2, 12, 12, 2, 12]]}
+    value = {
+        "images": [{"id": 1, "file_name": "1.jpg", "width": 40, "height": 24}],
+        "annotations": [square | {"id": 1}, square | {"id": 2, "image_id": 7}],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    path, copy = tmp_path / "set.json", tmp_path / "copy.json"
+    path.write_text(json.dumps(value))
+    assert main(["doctor", str(path), "--repaired", str(copy)]) == 3
+    captured = capsys.readouterr()
+    assert "bad: annotation 2: belongs to the image 7" in captured.out
+    assert captured.err == f"the repaired copy is {copy}\n"
+    assert main(["doctor", str(copy)]) == 0
+    capsys.readouterr()
+    assert main(["doctor", str(path), "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["annotations"] == {"all": 2, "usable": 1}
+    assert main(["doctor", str(path), "--repaired", str(copy)]) == 1
+    assert "Choose another place for the repaired copy" in capsys.readouterr().err
+    assert main(["doctor", str(tmp_path / "nothing")]) == 1
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.txt").write_text("")
+    assert main(["doctor", str(tmp_path / "text")]) == 4
+    path.write_text(json.dumps([square | {"score": 0.5}]))
+    assert main(["doctor", str(path)]) == 4
+    assert "without the size of the image" in capsys.readouterr().out

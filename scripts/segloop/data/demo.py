@@ -17,8 +17,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from segloop.data import masks
-from segloop.data.coco import annotation
-from segloop.data.places import write_instance_png
+from segloop.data.labelled import annotation
+from segloop.data.places_challenge import write_instance_png
 from segloop.files import atomic_directory, write_json
 from segloop.randomness import generator
 

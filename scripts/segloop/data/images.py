@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from segloop.errors import SegloopError
 # A photograph of more pixels than this is a mistake or an attack (a small file that decodes to gigabytes).
 # Pillow itself refuses more than twice its warning limit, which is this number.
 MAX_PIXELS = 178_956_970
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
 
 class ImageError(SegloopError):
@@ -60,6 +62,31 @@ def image_mode(path: str | Path) -> str:
     """
     with _opened(path) as image:
         return image.mode
+
+
+def open_labels(path: str | Path) -> npt.NDArray[np.integer[Any]]:
+    """Read the numbers of an annotation PNG as they stand in the file, without any conversion.
+
+    Returns
+    -------
+    Shape (height, width) for greyscale of 8 or 16 bits and for palette indices, (height, width, 3) for RGB.
+
+    Raises
+    ------
+    ImageError
+        If the file is missing, truncated, no image, larger than `MAX_PIXELS`, or of another kind.
+    """
+    with _opened(path) as image:
+        image.load()
+        if image.mode == "RGBA":
+            image = image.convert("RGB")
+        if image.mode == "LA":
+            image = image.convert("L")
+        if image.mode == "1":
+            return np.asarray(image).astype(np.uint8) * np.uint8(255)
+        if image.mode not in ("L", "P", "RGB") and not image.mode.startswith("I"):
+            raise ImageError(f"{path} has pixels of mode {image.mode}; annotations are greyscale, palette or RGB")
+        return np.array(image)
 
 
 @contextmanager

@@ -28,8 +28,30 @@ class MaskError(SegloopError):
 
 def encode(mask: npt.NDArray[np.bool_]) -> Rle:
     """Return the run lengths of a mask of shape (height, width)."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    # Most masks are small: their own part of a large image is gone through several times faster than all of it.
+    if len(rows) and (rows[-1] + 1 - rows[0]) * (columns[-1] + 1 - columns[0]) * 2 < mask.size:
+        return _encode_part(mask, slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
     rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"]}
+
+
+def _encode_part(mask: npt.NDArray[np.bool_], rows: slice, columns: slice) -> Rle:
+    """Return the run lengths of a mask that is 0 outside some rows and columns."""
+    height, width = mask.shape
+    part = mask[rows, columns]
+    # A column after the other, each with a 0 at its end, so that no run leaves its column.
+    lines = np.zeros((part.shape[1], part.shape[0] + 1), bool)
+    lines[:, :-1] = part.T
+    flat = lines.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    edges = np.concatenate(([0], edges)) if flat[0] else edges
+    place = (edges // lines.shape[1] + columns.start) * height + edges % lines.shape[1] + rows.start
+    starts, ends = place[::2], place[1::2]
+    # Runs down to the last row go on in the next column.
+    apart = ends[:-1] != starts[1:]
+    starts, ends = starts[np.concatenate(([True], apart))], ends[np.concatenate((apart, [True]))]
+    return _from_intervals(starts, ends, height, width)
 
 
 def decode(rle: Rle) -> npt.NDArray[np.bool_]:
@@ -160,17 +182,27 @@ def from_polygons(polygons: Any, height: int, width: int) -> Rle:
     Raises
     ------
     MaskError
+        If `check_polygons` refuses them.
+    """
+    checked = check_polygons(polygons, height, width)
+    parts = coco_mask.frPyObjects([part.tolist() for part in checked], int(height), int(width))
+    merged = coco_mask.merge(parts)
+    return {"size": [int(height), int(width)], "counts": merged["counts"]}
+
+
+def check_polygons(polygons: Any, height: int, width: int) -> list[npt.NDArray[np.float64]]:
+    """Validate COCO polygons without rasterising them; return the coordinates of each part.
+
+    Raises
+    ------
+    MaskError
         If a part has fewer than six numbers, an odd number of them, one that is no finite number near the image, or
         an outline of absurd length; or if the image has no pixel or too many.
     """
     height, width = _checked_size([height, width])
     if not isinstance(polygons, list) or not polygons:
         raise MaskError("has no polygon")
-    for number, part in enumerate(polygons):
-        _check_part(part, number, limit=_FAR * (height + width))
-    parts = coco_mask.frPyObjects([[float(value) for value in part] for part in polygons], height, width)
-    merged = coco_mask.merge(parts)
-    return {"size": [height, width], "counts": merged["counts"]}
+    return [_checked_part(part, number, limit=_FAR * (height + width)) for number, part in enumerate(polygons)]
 
 
 # The rasteriser walks along every edge, so that coordinates far outside the image cost time and memory for nothing.
@@ -181,18 +213,62 @@ _FAR = 10
 _MAX_OUTLINE = 4_000_000
 
 
-def _check_part(part: Any, number: int, limit: float) -> None:
+def _checked_part(part: Any, number: int, limit: float) -> npt.NDArray[np.float64]:
     if not isinstance(part, list) or len(part) < 6:
         raise MaskError(f"has a polygon (part {number}) of fewer than three points")
     if len(part) % 2:
         raise MaskError(f"has a polygon (part {number}) with an odd number of coordinates")
-    for value in part:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= limit:
-            raise MaskError(f"has a polygon (part {number}) with the coordinate {value!r}")
-    points = np.asarray(part, dtype=np.float64).reshape(-1, 2)
-    outline = float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
-    if outline > _MAX_OUTLINE:
-        raise MaskError(f"has a polygon (part {number}) whose outline is {outline:.0f} pixels long")
+    try:
+        values = np.array(part, dtype=np.float64) if set(map(type, part)) <= {int, float} else None
+    except OverflowError:
+        values = None
+    # Written so that NaN fails, too.
+    if values is None or not np.abs(values).max() <= limit:
+        wrong = next(value for value in part if type(value) not in (int, float) or not abs(value) <= limit)
+        raise MaskError(f"has a polygon (part {number}) with the coordinate {wrong!r}")
+    # No edge of few and near points can make an outline that is too long.
+    if len(part) * limit > _MAX_OUTLINE:
+        points = values.reshape(-1, 2)
+        outline = float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
+        if outline > _MAX_OUTLINE:
+            raise MaskError(f"has a polygon (part {number}) whose outline is {outline:.0f} pixels long")
+    return values
+
+
+def from_label_map(labels: npt.NDArray[np.integer[Any]]) -> dict[int, Rle]:
+    """Return the mask of each label other than 0, in one pass over the pixels.
+
+    Parameters
+    ----------
+    labels
+        Whole numbers of shape (height, width).
+
+    Returns
+    -------
+    Masks by label, in ascending order.
+    """
+    height, width = labels.shape
+    flat = labels.ravel(order="F")
+    starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1)) if len(flat) else np.zeros(0, np.int64)
+    ends = np.concatenate((starts[1:], [len(flat)]))
+    label = flat[starts]
+    order = np.argsort(label, kind="stable")
+    found, first = np.unique(label[order], return_index=True)
+    last = np.concatenate((first[1:], [len(order)]))
+    return {
+        int(one): _from_intervals(starts[order[a:b]], ends[order[a:b]], height, width)
+        for one, a, b in zip(found, first, last, strict=True)
+        if one != 0
+    }
+
+
+def _from_intervals(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], height: int, width: int) -> Rle:
+    """Return the mask of pixels from each start up to each end, in column order."""
+    borders = np.stack((starts, ends), axis=1).ravel()
+    runs = np.diff(borders, prepend=0, append=height * width)
+    runs = runs[:-1] if runs[-1] == 0 else runs
+    made = coco_mask.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)
+    return {"size": [height, width], "counts": made["counts"]}
 
 
 def area(rles: Sequence[Rle]) -> npt.NDArray[np.int64]:

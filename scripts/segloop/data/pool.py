@@ -13,8 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from segloop.config import PoolConfig, TruthConfig
-from segloop.data.coco import Record, read_coco, read_images, safe_path, write_canonical
+from segloop.config import LabelledSetConfig, PoolConfig, TruthConfig
+from segloop.data.coco import write_labelled_set
+from segloop.data.coco_tables import read_images, safe_path
+from segloop.data.formats import open_dataset
+from segloop.data.images import IMAGE_SUFFIXES
+from segloop.data.labelled import LabelledSet, Record
 from segloop.data.places import read_places_list
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
@@ -28,7 +32,6 @@ SCHEMA = pa.schema(
 )
 # Images held in memory at a time.
 _BLOCK = 1 << 16
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True)
@@ -202,6 +205,8 @@ def _named(config: PoolConfig, data_root: Path) -> str:
 def _source(config: PoolConfig, data_root: Path, report: SkipReport) -> Iterator[PoolImage]:
     if config.format == "folder":
         return _of_folder(data_root / config.images, report)
+    if config.format == "truth":
+        return _of_truth(config, data_root, report)
     if config.list is None:
         raise SegloopError(f"a pool of format {config.format} needs pool.list: the file that lists its images")
     if config.format == "coco":
@@ -249,11 +254,24 @@ def _of_list(path: Path, folder: Path, report: SkipReport) -> Iterator[PoolImage
         yield image
 
 
+def truth_set(config: PoolConfig) -> LabelledSetConfig:
+    """Return the pool's truth as a labelled set."""
+    truth = config.truth or TruthConfig()
+    return LabelledSetConfig.model_validate(truth.model_dump() | {"images": truth.images or config.images})
+
+
+def _of_truth(config: PoolConfig, data_root: Path, report: SkipReport) -> Iterator[PoolImage]:
+    for image in open_dataset(truth_set(config), data_root=data_root, report=report).images():
+        report.use()
+        yield PoolImage(image["id"], image["file_name"], image["width"], image["height"])
+
+
 def _of_coco(path: Path, folder: Path, report: SkipReport) -> Iterator[PoolImage]:
     value = read_json(path)
     if not isinstance(value, dict) or not isinstance(value.get("images"), list):
         raise SegloopError(f"{path} is no COCO file: it has no list of images. Check pool.list and pool.format.")
     for image in read_images(path, value["images"], folder, report, "listed").values():
+        report.use()
         yield PoolImage(image["id"], image["file_name"], image["width"], image["height"])
 
 
@@ -283,18 +301,23 @@ def import_truth(
     SegloopError
         If the categories differ, or no image of the truth is in the pool.
     """
-    truth_config = config.truth or TruthConfig()
-    path = data_root / truth_config.annotations
-    with SkipReport(skipped, max_skipped) as report:
-        truth = read_coco(path, data_root / config.images, report)
-        _check_categories(path, truth["categories"], seed_set)
-        matched = _match_images(path, truth["images"], data_root / config.images, shards, report)
-    if not matched:
-        raise SegloopError(
-            f"{path} has no image of the pool. Its file names must be those below {data_root / config.images}."
-        )
-    logger.info("truth of %d of %d images lies in the pool", len(matched), len(truth["images"]))
-    write_canonical(output, _renumbered(truth, matched))
+    truth = truth_set(config)
+    path = data_root / truth.annotations
+    report = SkipReport(skipped, max_skipped)
+    dataset = open_dataset(truth, data_root=data_root, report=report)
+    matched = _OfPool(dataset, _PoolNames(data_root / truth.images, shards))
+
+    def check(images: int, annotations: int) -> None:
+        # Some formats name their categories only where they occur: all are known once all was read.
+        _check_categories(path, dataset.categories, seed_set)
+        report.finish()
+        if not images:
+            raise SegloopError(
+                f"{path} has no image of the pool. Its file names must be those below {data_root / config.images}."
+            )
+        logger.info("truth of %d images lies in the pool, %d others do not", images, matched.outside)
+
+    write_labelled_set(output, matched, check)
 
 
 def _check_categories(path: Path, found: list[Record], seed_set: Path) -> None:
@@ -307,29 +330,6 @@ def _check_categories(path: Path, found: list[Record], seed_set: Path) -> None:
                 f"{path} calls category {category['id']} {category['name']!r}, which the seed set {expected}. "
                 "Ids and names of both must agree."
             )
-
-
-def _match_images(
-    path: Path, images: list[Record], folder: Path, shards: list[Path], report: SkipReport
-) -> dict[int, int]:
-    """Return pool ids by the truth's image ids; a second truth of one image, or one of another size, is skipped."""
-    pool = _PoolNames(folder, shards)
-    matched: dict[int, int] = {}
-    taken: set[int] = set()
-    for image in images:
-        number = pool.find(image["file_name"])
-        if number is None:
-            continue
-        width, height = pool.sizes[number]
-        if number in taken:
-            report.skip(path, f"image {image['id']}", "another image of the file is the same image of the pool")
-        elif width and height and (width, height) != (image["width"], image["height"]):
-            size = f"{image['width']} x {image['height']}"
-            report.skip(path, f"image {image['id']}", f"has size {size}, in the pool it has {width} x {height}")
-        else:
-            matched[image["id"]] = number
-            taken.add(number)
-    return matched
 
 
 class _PoolNames:
@@ -360,10 +360,45 @@ class _PoolNames:
         return self.by_path[other]
 
 
-def _renumbered(truth: Record, matched: dict[int, int]) -> Record:
-    images = [image | {"id": matched[image["id"]]} for image in truth["images"] if image["id"] in matched]
-    kept = [one | {"image_id": matched[one["image_id"]]} for one in truth["annotations"] if one["image_id"] in matched]
-    return truth | {
-        "images": sorted(images, key=lambda image: image["id"]),
-        "annotations": [one | {"id": number} for number, one in enumerate(kept, start=1)],
-    }
+class _OfPool(LabelledSet):
+    """The images of a labelled set that lie in the pool, under the pool's ids and in their order.
+
+    A second truth of one image, or one of another size, is skipped.
+    """
+
+    def __init__(self, dataset: LabelledSet, pool: _PoolNames) -> None:
+        self._dataset = dataset
+        self._pool = pool
+        self.outside = 0
+        self.source, self.report = dataset.source, dataset.report
+
+    @property
+    def categories(self) -> list[Record]:
+        return self._dataset.categories
+
+    def labelled(self, images: Iterable[Record] | None = None) -> Iterator[tuple[Record, list[Record]]]:
+        found: dict[int, Record] = {}
+        for image in self._dataset.images() if images is None else images:
+            number = self._find(image, found)
+            if number is not None:
+                found[number] = image
+        numbers = {image["id"]: number for number, image in found.items()}
+        for image, annotations in self._dataset.labelled(found[number] for number in sorted(found)):
+            number = numbers[image["id"]]
+            yield image | {"id": number}, [one | {"image_id": number} for one in annotations]
+
+    def _find(self, image: Record, taken: dict[int, Record]) -> int | None:
+        number = self._pool.find(image["file_name"])
+        if number is None:
+            self.outside += 1
+            return None
+        width, height = self._pool.sizes[number]
+        if number in taken:
+            reason = "another image of the file is the same image of the pool"
+        elif width and height and (width, height) != (image["width"], image["height"]):
+            size = f"{image['width']} x {image['height']}"
+            reason = f"has size {size}, in the pool it has {width} x {height}"
+        else:
+            return number
+        self.report.skip(self.source, f"image {image['id']}", reason)
+        return None

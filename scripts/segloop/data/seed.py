@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from segloop.config import LabelledSetConfig
-from segloop.data.coco import Record, read_coco, write_canonical
-from segloop.data.places import read_places_challenge
+from segloop.data.coco import write_labelled_set
+from segloop.data.formats import open_dataset
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
 
@@ -30,24 +30,16 @@ def import_labelled_set(
     SegloopError
         If the set is missing, has no image or no annotation, or too much of it cannot be used.
     """
-    with SkipReport(skipped, max_skipped) as report:
-        dataset = _read(config, data_root, report)
     source = (data_root / config.annotations).absolute()
-    for key in ("images", "annotations"):
-        if not dataset[key]:
-            raise SegloopError(
-                f"{source} gives no {key}. See {skipped} for what was skipped; a labelled set needs some."
-            )
-    write_canonical(output, dataset)
+    report = SkipReport(skipped, max_skipped)
+    dataset = open_dataset(config, data_root=data_root, report=report, check_images=True)
 
+    def check(images: int, annotations: int) -> None:
+        report.finish()
+        for name, count in (("images", images), ("annotations", annotations)):
+            if not count:
+                raise SegloopError(
+                    f"{source} gives no {name}. See {skipped} for what was skipped; a labelled set needs some."
+                )
 
-def _read(config: LabelledSetConfig, data_root: Path, report: SkipReport) -> Record:
-    annotations, images = data_root / config.annotations, data_root / config.images
-    if config.format == "coco":
-        return read_coco(annotations, images, report, check_images=True)
-    if config.categories is None:
-        raise SegloopError(
-            "a set of format places_challenge needs its category table: set `categories`, for example to "
-            "instanceInfo100_train.txt"
-        )
-    return read_places_challenge(annotations, images, data_root / config.categories, report)
+    write_labelled_set(output, dataset, check)

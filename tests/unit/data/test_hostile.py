@@ -19,10 +19,12 @@ from pycocotools import mask as coco_mask
 
 from segloop.config import PoolConfig
 from segloop.data import masks, pool
+from segloop.data.categories import read_category_table
 from segloop.data.coco import read_coco, write_canonical
 from segloop.data.images import MAX_PIXELS, ImageError, image_size, open_image
 from segloop.data.masks import MaskError
-from segloop.data.places import read_category_table, read_places_challenge, read_places_list
+from segloop.data.places import read_places_list
+from segloop.data.places_challenge import read_places_challenge
 from segloop.data.pool import read_shard, shard_pool, shard_tables
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError

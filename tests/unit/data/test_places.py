@@ -5,7 +5,9 @@ import pytest
 from PIL import Image
 
 from segloop.data import masks
-from segloop.data.places import read_category_table, read_places_challenge, read_places_list, write_instance_png
+from segloop.data.categories import read_category_table
+from segloop.data.places import read_places_list
+from segloop.data.places_challenge import read_places_challenge, write_instance_png
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
 

@@ -59,7 +59,7 @@ def test_the_manifest_counts_and_hashes(tmp_path: Path) -> None:
     assert (manifest["images"], manifest["of"], manifest["sampled"], manifest["seed"]) == (10, 10, False, 0)
     assert [one["sha256"] for one in manifest["shards"]] == [sha256_file(shard) for shard in shards]
     assert [one["images"] for one in manifest["shards"]] == [len(read_shard(shard)) for shard in shards]
-    assert read_json(tmp_path / "pool/skipped.json") == {"schema_version": 1, "used": 10, "skipped": []}
+    assert read_json(tmp_path / "pool/skipped.json") == {"schema_version": 1, "used": 10, "skipped": [], "notes": []}
 
 
 def test_small_blocks_and_a_second_run_give_the_same_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +219,7 @@ def test_truth_takes_the_ids_of_the_pool(tmp_path: Path) -> None:
     shards = run(tmp_path, listed(tmp_path, 5))
     found = truth(tmp_path, ["2/scene/00000005.jpg", "2/scene/00000002.jpg", "9/scene/none.jpg"], shards)
     assert [image["id"] for image in found["images"]] == [2, 5]
-    assert [(one["id"], one["image_id"]) for one in found["annotations"]] == [(1, 5), (2, 2)]
+    assert [(one["id"], one["image_id"]) for one in found["annotations"]] == [(1, 2), (2, 5)]
 
 
 def test_the_same_name_in_another_scene_is_another_image(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from PIL import Image
 
 from segloop.config import LabelledSetConfig
 from segloop.data import masks
-from segloop.data.places import write_instance_png
+from segloop.data.places_challenge import write_instance_png
 from segloop.data.seed import import_labelled_set
 from segloop.errors import SegloopError
 from segloop.files import read_json, write_json

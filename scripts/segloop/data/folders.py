@@ -1,0 +1,139 @@
+"""What formats have in common that keep one annotation file an image."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from segloop.data.images import ImageError, image_size
+from segloop.data.labelled import Choice, Reader, Record, every_image
+from segloop.data.skipped import SkipReport
+from segloop.errors import SegloopError
+
+
+class FolderReader(Reader):
+    """Reads a folder of annotation files, each of one image.
+
+    Images are numbered from 1 in the order of all annotation files, whichever of them are chosen.
+
+    Attributes
+    ----------
+    what, pattern
+        What the files are, for messages, and the pattern of their names.
+    suffixes
+        Those of images, the usual one first.
+    """
+
+    what: ClassVar[str]
+    pattern: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]] = (".jpg",)
+
+    def __init__(
+        self,
+        annotations: Path,
+        images: Path,
+        report: SkipReport,
+        *,
+        chosen: Choice = every_image,
+        categories: dict[int, Record] | None = None,
+    ) -> None:
+        super().__init__(annotations, report, chosen=chosen, categories=categories)
+        self.folder = images
+        self.files = self._files(annotations)
+
+    def _files(self, folder: Path) -> list[Path]:
+        if not folder.is_dir():
+            raise SegloopError(
+                f"{folder.absolute()} is no folder. It should hold {self.what}; check data_root and the path."
+            )
+        # Sorted by parts, so that the order is the same everywhere; files that begin with a dot are other systems'.
+        found: list[Path] = sorted(path for path in folder.glob(self.pattern) if not path.name.startswith("."))
+        if not found:
+            raise SegloopError(f"{folder.absolute()} holds no {self.what} ({self.pattern}).")
+        return found
+
+    def file_of(self, image: Record) -> Path:
+        """Return the annotation file of an image."""
+        return self.files[int(image["id"]) - 1]
+
+    def place(self, image: Record) -> tuple[Path, str]:
+        """Return the annotation file of an image, and its name."""
+        file = self.file_of(image)
+        return file, self.stem(file)
+
+    def stem(self, file: Path) -> str:
+        """Return the name of the image of an annotation file, without suffix."""
+        return file.stem
+
+    def image_of(self, file: Path) -> Path:
+        """Return the path of the image of an annotation file."""
+        folder = self.folder / file.parent.relative_to(self.source)
+        paths = [folder / (self.stem(file) + suffix) for suffix in self.suffixes]
+        found: Path = next((path for path in paths if path.exists()), paths[0])
+        return found
+
+    def images(self) -> Iterator[Record]:
+        """Yield the images in the order of their annotation files."""
+        for number, file in enumerate(self.files, start=1):
+            path = self.image_of(file)
+            if not self.chosen(path):
+                continue
+            try:
+                width, height = image_size(path)
+                yield {"id": number, "file_name": _text(path), "width": width, "height": height}
+            except SegloopError as error:
+                self.report.skip(file, self.stem(file), str(error))
+
+    def check_size(self, file: Path, pixels: npt.NDArray[Any], image: Record) -> None:
+        """Raise ImageError if an annotation PNG has another size than its image."""
+        height, width = pixels.shape[:2]
+        if (width, height) != (image["width"], image["height"]):
+            size = f"{image['width']} x {image['height']}"
+            raise ImageError(f"{file} has {width} x {height} pixels, its image has {size}")
+
+    def fitted(self, file: Path, pixels: npt.NDArray[Any], image: Record) -> npt.NDArray[Any]:
+        """Return annotation pixels at the size of their image; those of another size are scaled and counted.
+
+        Raises
+        ------
+        ImageError
+            If the sides have another ratio: then it is another picture.
+        """
+        height, width = pixels.shape[:2]
+        if (width, height) == (image["width"], image["height"]):
+            return pixels
+        if not same_ratio(width, height, image["width"], image["height"]):
+            self.check_size(file, pixels, image)
+        self.report.tally(self.source, f"{self.what} of another size than their image, scaled to it")
+        return resized(pixels, image["height"], image["width"])
+
+
+def shown_in(pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return the mask of a binary PNG, bool of shape (height, width): what is not black in any channel."""
+    flat = pixels.reshape(*pixels.shape[:2], -1)
+    return np.asarray(flat.max(axis=2) > 0, dtype=bool)
+
+
+def same_ratio(width: int, height: int, other_width: int, other_height: int) -> bool:
+    """Tell whether two sizes may be of one picture; sides are rounded when a picture is scaled."""
+    sides = (width * other_height, height * other_width)
+    rounding = max(other_width, other_height, width, height)
+    return abs(sides[0] - sides[1]) <= rounding
+
+
+def resized(pixels: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
+    """Return pixels of shape (height, width, ...), each the nearest one of the source; numbers are never mixed."""
+    rows = (np.arange(height) * 2 + 1) * pixels.shape[0] // (2 * height)
+    columns = (np.arange(width) * 2 + 1) * pixels.shape[1] // (2 * width)
+    nearest: npt.NDArray[Any] = pixels[rows[:, None], columns[None, :]]
+    return nearest
+
+
+def _text(path: Path) -> str:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise SegloopError(f"has the file name {str(path)!r}, which is not Unicode text") from None
+    return str(path)
