@@ -52,12 +52,26 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("runs", nargs=2, type=Path, metavar="RUN")
     compare.set_defaults(command=_compare)
     _add_simulate(commands)
+    _add_label(commands)
 
     forget = commands.add_parser("forget", help="remove an annotator's name; the answers stay")
     forget.add_argument("--annotator", required=True, metavar="ID", help="the id that the answers hold")
     forget.add_argument("--answers", required=True, type=Path, metavar="DIR", help="folder of people's answers")
     forget.set_defaults(command=_forget)
     return parser
+
+
+def _add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    label = commands.add_parser("label", help="open LabelMeLite: people answer and draw in the browser")
+    label.add_argument("--run", type=Path, metavar="DIR", help="a run directory, whose questions people answer")
+    label.add_argument("--iteration", type=_positive, metavar="I", help="of the run (default: the last one)")
+    label.add_argument("--annotations", type=Path, metavar="FILE", help="a COCO file, without the loop")
+    label.add_argument("--images", metavar="DIR|URL", help="folder or URL base of its images, or a folder alone")
+    label.add_argument("--data", type=Path, metavar="DIR", help="where the database lies (default: beside the data)")
+    label.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    label.add_argument("--port", type=int, default=0, help="port to listen on (default: a free one)")
+    label.add_argument("--open", action="store_true", help="open the browser")
+    label.set_defaults(command=_label)
 
 
 def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -146,6 +160,12 @@ def _forget(options: argparse.Namespace) -> int:
     forget_annotator(options.answers, options.annotator)
     print(f"the name of annotator {options.annotator} is forgotten; what they answered stays")
     return 0
+
+
+def _label(options: argparse.Namespace) -> int:
+    from labelmelite.command import label
+
+    return label(options)
 
 
 def _simulate(options: argparse.Namespace) -> int:

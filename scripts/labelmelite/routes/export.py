@@ -1,0 +1,5 @@
+"""Rough."""
+
+from starlette.routing import Route
+
+ROUTES: list[Route] = []
