@@ -10,7 +10,8 @@ import { element } from "./frame.js";
 export async function signInFromAddress() {
   const adapter = window.location.pathname.slice(1);
   if (adapter !== "mturk" && adapter !== "study") return;
-  await signIn({ adapter, query: Object.fromEntries(new URLSearchParams(window.location.search)) });
+  const crowd = Object.fromEntries(new URLSearchParams(window.location.search));
+  await signIn({ token: crowd.token ?? "", crowd });
 }
 
 /**
