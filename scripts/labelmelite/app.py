@@ -3,7 +3,7 @@
 import contextlib
 import importlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -26,15 +26,15 @@ logger = logging.getLogger("labelmelite")
 RESOURCES: Final = ("session", "datasets", "events", "export", "imports", "invites", "pages")
 
 
-def create_app(settings: Settings, store: Store, loop: Any = None) -> Starlette:
+def create_app(settings: Settings, store: Store, start: Callable[..., Any] | None = None) -> Starlette:
     """Return the application.
 
     Parameters
     ----------
     store
         The open database; whoever opened it closes it after the application has ended.
-    loop
-        What answers for the loop's questions; None when there is no loop.
+    start
+        Called with store, settings and pixels; returns what answers for the loop's questions, or None.
     """
     app = Starlette(
         routes=_routes(),
@@ -46,7 +46,7 @@ def create_app(settings: Settings, store: Store, loop: Any = None) -> Starlette:
     app.state.store = store
     app.state.guard = Guard(store, settings)
     app.state.pixels = Pixels(settings.data / "cache", settings.roots, settings.cache_bytes)
-    app.state.loop = loop
+    app.state.loop = None if start is None else start(store, settings, app.state.pixels)
     return app
 
 
@@ -59,7 +59,14 @@ def _routes() -> list[BaseRoute]:
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
-    yield
+    loop = app.state.loop
+    if hasattr(loop, "startup"):
+        await loop.startup()
+    try:
+        yield
+    finally:
+        if hasattr(loop, "shutdown"):
+            await loop.shutdown()
 
 
 class Gate:

@@ -1,115 +1,13 @@
-"""Data sets in the database: how they come in from a source, and what the pages ask of them."""
+"""What the pages ask of the data sets in the database."""
 
 import json
 import sqlite3
-from collections.abc import Iterable
-from itertools import islice
 from typing import Any, Final
 
 from labelmelite import events
 from labelmelite.errors import ApiError
-from labelmelite.sources.base import Object, Source
-from labelmelite.store import Store
 
-_BATCH: Final = 1000
 STATES: Final = ("untouched", "started", "finished")
-
-
-def import_source(store: Store, source: Source) -> int:
-    """Read a source into the database, unless it is there already, and return the number of the data set.
-
-    Rows go in small groups, so that answers of people who work meanwhile are not held up; the data set appears once it
-    is whole. A set whose file has changed since is read again when nobody has changed anything in it, else it stays.
-    """
-    known = store.read_now(lambda c: c.execute("SELECT * FROM dataset WHERE source = ?", (source.key,)).fetchone())
-    if known is not None and known["ready"]:
-        if known["fingerprint"] == source.fingerprint or _touched(store, known["id"]):
-            return int(known["id"])
-    if known is not None:
-        _remove(store, known["id"])
-    now = store.clock.now()
-    dataset: int = store.write_now(
-        lambda c: (
-            c.execute(
-                "INSERT INTO dataset (name, kind, source, fingerprint, root, info, created) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (source.name, source.kind, source.key, source.fingerprint, source.root, json.dumps(source.info()), now),
-            ).lastrowid
-        )
-    )
-    categories: dict[int, int] = {}
-    images: dict[int, int] = {}
-    for category in source.categories():
-        categories[category.number] = store.write_now(
-            lambda c, one=category: (
-                c.execute(
-                    "INSERT INTO category (dataset, number, name, definition) VALUES (?, ?, ?, ?)",
-                    (dataset, one.number, one.name, one.definition),
-                ).lastrowid
-            )
-        )
-    for batch in _batches(source.images()):
-        rows = [(dataset, one.number, one.file_name, one.width, one.height) for one in batch]
-        numbers = store.write_now(lambda c, rows=rows: _insert_images(c, rows))
-        images |= dict(zip((one.number for one in batch), numbers, strict=True))
-    for objects in _batches(source.objects()):
-        values = [_object_row(dataset, one, images, categories) for one in objects]
-        store.write_now(lambda c, values=values: c.executemany(_INSERT_OBJECT, values) and None)
-    store.write_now(lambda c: _finish(c, dataset))
-    return dataset
-
-
-_INSERT_OBJECT: Final = (
-    "INSERT INTO object (dataset, id, image, category, height, width, counts, crowd, score, provenance)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-
-
-def _insert_images(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[int]:
-    sql = "INSERT INTO image (dataset, number, file_name, width, height) VALUES (?, ?, ?, ?, ?)"
-    return [int(connection.execute(sql, row).lastrowid or 0) for row in rows]
-
-
-def _object_row(dataset: int, one: Object, images: dict[int, int], categories: dict[int, int]) -> tuple[Any, ...]:
-    height, width = one.mask["size"]
-    provenance = None if one.provenance is None else json.dumps(one.provenance)
-    return (
-        *(dataset, one.id, images[one.image], categories[one.category], height, width, one.mask["counts"]),
-        *(int(one.crowd), one.score, provenance),
-    )
-
-
-def _finish(connection: sqlite3.Connection, dataset: int) -> None:
-    connection.execute(
-        "UPDATE image SET objects = (SELECT count(*) FROM object WHERE object.image = image.id AND deleted = 0)"
-        " WHERE dataset = ?",
-        (dataset,),
-    )
-    connection.execute("UPDATE dataset SET ready = 1 WHERE id = ?", (dataset,))
-
-
-def _touched(store: Store, dataset: int) -> bool:
-    found: bool = store.read_now(
-        lambda c: c.execute("SELECT 1 FROM event WHERE dataset = ? LIMIT 1", (dataset,)).fetchone() is not None
-    )
-    return found
-
-
-def _remove(store: Store, dataset: int) -> None:
-    def remove(connection: sqlite3.Connection) -> None:
-        for table in ("object", "image", "category"):
-            connection.execute(f"DELETE FROM {table} WHERE dataset = ?", (dataset,))
-        connection.execute("DELETE FROM dataset WHERE id = ?", (dataset,))
-
-    store.write_now(remove)
-
-
-def _batches(values: Iterable[Any]) -> Iterable[list[Any]]:
-    iterator = iter(values)
-    while batch := list(islice(iterator, _BATCH)):
-        yield batch
-
-
-# --- what pages ask
 
 
 def listed(connection: sqlite3.Connection) -> list[dict[str, Any]]:

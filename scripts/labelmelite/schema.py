@@ -28,7 +28,7 @@ CREATE TABLE invite (
   hash TEXT NOT NULL UNIQUE,
   name TEXT NOT NULL,
   role TEXT NOT NULL,
-  once INTEGER NOT NULL,
+  kind TEXT NOT NULL DEFAULT 'lab',          -- lab: for one person, once; else for all whom a platform sends
   annotator TEXT REFERENCES annotator (id),  -- who it made, once used
   created REAL NOT NULL,
   expires REAL NOT NULL,

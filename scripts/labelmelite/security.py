@@ -59,6 +59,22 @@ class Person:
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
+@dataclass(frozen=True)
+class Visitor:
+    """Whom a platform sends.
+
+    Attributes
+    ----------
+    id
+        The platform's name of the person; only its hash is kept.
+    kept
+        What the session keeps: the submission, and whether it is a preview.
+    """
+
+    id: str
+    kept: dict[str, Any]
+
+
 def require(request: Request, role: str) -> Person:
     """Return who sent a request.
 
@@ -149,18 +165,43 @@ class Guard:
     # --- signing in
 
     def invite(
-        self, connection: sqlite3.Connection, name: str, role: str, days: float, once: bool = True
+        self, connection: sqlite3.Connection, name: str, role: str, days: float, kind: str = "lab"
     ) -> dict[str, Any]:
-        """Make an invite and return it with its token, which is shown this once."""
+        """Make an invite and return it with its token, which is shown this once.
+
+        Parameters
+        ----------
+        kind
+            `lab`: for one person, once. `study`, `mturk`: for everybody whom the platform sends.
+        """
         token, number, now = new_token(), secrets.token_hex(8), self.store.clock.now()
         connection.execute(
-            "INSERT INTO invite (id, hash, name, role, once, created, expires) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (number, hashed(token), name, role, int(once), now, now + days * DAY),
+            "INSERT INTO invite (id, hash, name, role, kind, created, expires) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (number, hashed(token), name, role, kind, now, now + days * DAY),
         )
-        return {"id": number, "token": token, "name": name, "role": role, "expires": now + days * DAY}
+        return {"id": number, "token": token}
 
-    def redeem(self, connection: sqlite3.Connection, token: str) -> tuple[str, Person]:
+    def invite_owner(self, connection: sqlite3.Connection) -> str:
+        """Return a new token for the person who starts the server."""
+        identity = owner(connection, self.store.clock.now())
+        made = self.invite(connection, "owner", "owner", days=1)
+        connection.execute("UPDATE invite SET annotator = ? WHERE id = ?", (identity, made["id"]))
+        return str(made["token"])
+
+    def kind_of(self, connection: sqlite3.Connection, token: str) -> str:
+        """Return for whom a token's invite is: `lab`, `study` or `mturk`."""
+        row = connection.execute("SELECT kind FROM invite WHERE hash = ?", (hashed(token),)).fetchone()
+        if row is None:
+            raise ApiError("sign_in", "This link is not valid. Ask for a new one.")
+        return str(row["kind"])
+
+    def redeem(self, connection: sqlite3.Connection, token: str, crowd: Visitor | None = None) -> tuple[str, Person]:
         """Exchange an invite's token for a session; return the session's token and the person.
+
+        Parameters
+        ----------
+        crowd
+            Whom the platform sends, for links of platforms.
 
         Raises
         ------
@@ -173,11 +214,16 @@ class Guard:
             raise ApiError("sign_in", "This link is not valid. Ask for a new one.")
         if row["revoked"] is not None or row["expires"] < now:
             raise ApiError("gone", "This link has ended. Ask for a new one.")
-        if row["once"] and row["used"] is not None:
+        if row["kind"] != "lab":
+            if crowd is None:
+                raise ApiError("bad_request", "The platform did not say who you are. Open its own link.")
+            identity = self.outside(connection, row["kind"], crowd)
+            return self.open_session(connection, identity, row["id"], {"adapter": row["kind"], **crowd.kept})
+        if row["used"] is not None:
             raise ApiError("gone", "This link was used before. Ask for a new one.")
         annotator = row["annotator"] or new_annotator(connection, row["role"], "lab", now, name=row["name"])
         connection.execute("UPDATE invite SET used = ?, annotator = ? WHERE id = ?", (now, annotator, row["id"]))
-        return self.open_session(connection, annotator, invite=row["id"])
+        return self.open_session(connection, annotator, row["id"])
 
     def open_session(
         self,
@@ -211,13 +257,14 @@ class Guard:
         connection.execute("DELETE FROM session WHERE invite = ?", (invite,))
         self._known.clear()
 
-    def outside(self, connection: sqlite3.Connection, adapter: str, outside: str) -> str:
+    def outside(self, connection: sqlite3.Connection, adapter: str, visitor: Visitor) -> str:
         """Return the annotator behind a platform's id, of which only a salted hash is kept."""
-        digest = hmac.new(self.salt.encode(), f"{adapter}\x1f{outside}".encode(), hashlib.sha256).hexdigest()
+        digest = hmac.new(self.salt.encode(), f"{adapter}\x1f{visitor.id}".encode(), hashlib.sha256).hexdigest()
         row = connection.execute("SELECT id FROM annotator WHERE outside = ?", (digest,)).fetchone()
         if row is not None:
             return str(row["id"])
-        return new_annotator(connection, "annotator", adapter, self.store.clock.now(), outside=digest)
+        role = "reader" if visitor.kept.get("preview") else "annotator"
+        return new_annotator(connection, role, adapter, self.store.clock.now(), outside=digest)
 
     def _session(self, connection: sqlite3.Connection, token: str) -> Person | None:
         row = connection.execute(

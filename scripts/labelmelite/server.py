@@ -1,73 +1,119 @@
 """`segloop label`: opens the database and the data set, prints the address, serves until it is told to stop."""
 
-import logging
 import os
 import socket
 import sys
 import webbrowser
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from typing import Any, Protocol
 
 import uvicorn
 
-from labelmelite import datasets
 from labelmelite.app import create_app
-from labelmelite.images import as_root, is_url
-from labelmelite.security import Guard, owner
-from labelmelite.settings import Settings
+from labelmelite.images import Pixels
+from labelmelite.importing import import_source
+from labelmelite.security import Guard
+from labelmelite.settings import LOOPBACK, Question, Settings
 from labelmelite.sources.base import Source
-from labelmelite.sources.coco import CocoSource
-from labelmelite.sources.folder import folder_source
 from labelmelite.store import Store
 from segloop.errors import SegloopError
 
-logger = logging.getLogger("labelmelite")
 
+class Opened(Protocol):
+    """What is labelled: data sets, and the loop that asks questions, if there is one.
 
-def source_of(annotations: Path | None, images: str) -> Source:
-    """Return the data set of the command line."""
-    root = as_root(images)
-    if annotations is not None:
-        return CocoSource(annotations, root)
-    if is_url(images):
-        raise SegloopError("A URL cannot be listed. Name the COCO file of the images too, with --annotations.")
-    return folder_source(Path(images))
+    Attributes
+    ----------
+    roots
+        Folders and URL bases of its images.
+    question
+        What people are asked; None: as the settings say.
+    """
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Folders and URL bases of the images."""
+        ...
+
+    @property
+    def question(self) -> Question | None:
+        """What people are asked."""
+        ...
+
+    def sources(self) -> list[Source]:
+        """Return the data sets to read in."""
+        ...
+
+    def start(self, store: Store, settings: Settings, pixels: Pixels) -> Any:
+        """Return what answers for the questions; None: nothing."""
+        ...
 
 
 def serve(
     settings: Settings,
-    source: Source | None,
+    opened: Opened,
     *,
+    allowed: tuple[str, ...] = (),
     open_browser: bool = False,
     say: Callable[[str], None] = lambda text: print(text, flush=True),
 ) -> int:
-    """Serve until SIGINT or SIGTERM and return the exit status."""
+    """Serve until SIGINT or SIGTERM and return the exit status.
+
+    Parameters
+    ----------
+    allowed
+        Further folders and URL bases that may hold images.
+    """
     listener = _listen(settings.host, settings.port)
-    port = listener.getsockname()[1]
-    settings = replace(settings, port=port)
-    store = Store(settings.data)
     try:
-        if source is not None:
-            settings = replace(settings, roots=(*settings.roots, source.root))
-            datasets.import_source(store, source)
-            for one in source.skipped[:5]:
-                say(f"skipped: {one['record']}: {one['reason']}")
-        app = create_app(settings, store)
+        settings = replace(
+            settings,
+            port=listener.getsockname()[1],
+            roots=tuple(dict.fromkeys((*settings.roots, *opened.roots, *allowed))),
+            question=opened.question or settings.question,
+        )
+        store = Store(settings.data)
+    except BaseException:
+        listener.close()
+        raise
+    try:
+        for source in opened.sources():
+            _read(store, source, say)
+        app = create_app(settings, store, opened.start)
         address = _address(settings, app.state.guard, store)
         for line in _hints(settings, address):
             say(line)
         if open_browser:
             webbrowser.open(address)
+        # uvicorn ends well on SIGINT and SIGTERM: requests under way are finished first.
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=10, ws="none"
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=10,
+            ws="none",
+            proxy_headers=False,
         )
         uvicorn.Server(config).run(sockets=[listener])
+    except KeyboardInterrupt:
+        pass  # uvicorn repeats the signal once it has ended well
     finally:
         listener.close()
         store.close()
     say("stopped; everything that was acknowledged is saved")
     return 0
+
+
+def _read(store: Store, source: Source, say: Callable[[str], None]) -> None:
+    result = import_source(store, source, progress=True)
+    if result.changed:
+        say(f"{source.name}: the file has changed since people began to work on it; their state of it is kept")
+    for one in source.skipped[:5]:
+        say(f"skipped: {one['record']}: {one['reason']}")
+    if len(source.skipped) > 5:
+        say(f"... and {len(source.skipped) - 5} more records")
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -86,17 +132,7 @@ def _address(settings: Settings, guard: Guard, store: Store) -> str:
     base = (settings.public or f"http://{_shown(settings.host)}:{settings.port}").rstrip("/")
     if not settings.tokens:
         return f"{base}/"
-
-    def invite(connection: object) -> str:
-        import sqlite3
-
-        assert isinstance(connection, sqlite3.Connection)
-        identity = owner(connection, store.clock.now())
-        made = guard.invite(connection, "owner", "owner", days=1)
-        connection.execute("UPDATE invite SET annotator = ? WHERE id = ?", (identity, made["id"]))
-        return str(made["token"])
-
-    return f"{base}/join#{store.write_now(invite)}"
+    return f"{base}/join#{store.write_now(guard.invite_owner)}"
 
 
 def _shown(host: str) -> str:
@@ -107,7 +143,7 @@ def _shown(host: str) -> str:
 
 def _hints(settings: Settings, address: str) -> list[str]:
     lines = [f"LabelMeLite: {address}"]
-    if settings.host in ("127.0.0.1", "localhost", "::1"):
+    if settings.host in LOOPBACK:
         if os.environ.get("SSH_CONNECTION"):
             here = f"{os.environ.get('USER', 'you')}@{socket.getfqdn()}"
             lines.append(f"on your own machine first: ssh -N -L {settings.port}:127.0.0.1:{settings.port} {here}")

@@ -67,9 +67,16 @@ def _add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     label.add_argument("--iteration", type=_positive, metavar="I", help="of the run (default: the last one)")
     label.add_argument("--annotations", type=Path, metavar="FILE", help="a COCO file, without the loop")
     label.add_argument("--images", metavar="DIR|URL", help="folder or URL base of its images, or a folder alone")
+    label.add_argument(
+        "--allow", action="append", default=[], metavar="DIR|URL", help="more places of images; repeatable"
+    )
     label.add_argument("--data", type=Path, metavar="DIR", help="where the database lies (default: beside the data)")
     label.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     label.add_argument("--port", type=int, default=0, help="port to listen on (default: a free one)")
+    label.add_argument("--public", metavar="URL", help="the address that people type, when a proxy stands before")
+    label.add_argument("--adapter", choices=("lab", "study", "mturk", "file"), help="how people come (default: lab)")
+    label.add_argument("--settings", type=Path, metavar="FILE", help="YAML with the other settings (docs/labelling.md)")
+    label.add_argument("--no-tokens", action="store_true", help="on 127.0.0.1: whoever reaches the server is its owner")
     label.add_argument("--open", action="store_true", help="open the browser")
     label.set_defaults(command=_label)
 

@@ -5,11 +5,13 @@ import sqlite3
 from dataclasses import asdict
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from labelmelite import http, security
+from labelmelite import crowd, http, security
+from labelmelite.crowd import pay
 from labelmelite.errors import ApiError
 from labelmelite.security import COOKIE, Guard, Person
 
@@ -20,12 +22,17 @@ async def show(request: Request) -> Response:
 
 
 async def sign_in(request: Request) -> Response:
-    """POST: exchange the token of a link for a session."""
-    token = http.field(await http.body(request), "token", str)
-    if len(token) > 200:
-        raise ApiError("sign_in", "This link is not valid. Ask for a new one.")
-    guard: Guard = request.app.state.guard
-    session, person = await request.app.state.store.write(lambda c: guard.redeem(c, token))
+    """POST: exchange the token of a link for a session; a platform's link also says whom the platform sends."""
+    value = await http.body(request, 1 << 16)
+    token = http.field(value, "token", str)
+    given = http.field(value, "crowd", dict, None)
+    state = request.app.state
+    guard: Guard = state.guard
+    kind = await state.store.read(lambda c: guard.kind_of(c, token))
+    visitor = None if given is None or kind == "lab" else crowd.visitor(state.settings, kind, given)
+    session, person = await state.store.write(lambda c: guard.redeem(c, token, visitor))
+    if visitor is not None:
+        await run_in_threadpool(pay.note, state.settings.data, state.store.clock.now(), person, kind, visitor)
     return await begun(request, session, person)
 
 
@@ -95,7 +102,7 @@ async def described(request: Request, person: Person) -> dict[str, Any]:
     return {
         "annotator": {"id": person.id, "name": name, "role": person.role},
         "csrf": person.csrf,
-        "adapter": settings.adapter if person.role != "owner" else "lab",
+        "adapter": person.crowd.get("adapter", person.adapter),
         "preview": person.preview,
         "loop": None if loop is None else loop.described(),
         "question": asdict(settings.question),

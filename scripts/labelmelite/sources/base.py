@@ -56,8 +56,6 @@ class Source(Protocol):
         Text that changes when the set does.
     root
         Folder or URL base of the images; one of the allowed roots.
-    skipped
-        Records that could not be used, filled while the set is read: what, and why.
     """
 
     name: str
@@ -65,7 +63,11 @@ class Source(Protocol):
     key: str
     fingerprint: str
     root: str
-    skipped: list[dict[str, str]]
+
+    @property
+    def skipped(self) -> list[dict[str, str]]:
+        """Records that could not be used, filled while the set is read: what, and why."""
+        ...
 
     def categories(self) -> Iterable[Category]:
         """Return the categories."""

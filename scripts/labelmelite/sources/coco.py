@@ -112,7 +112,8 @@ class CocoSource:
     def _object(self, value: Any, number: int) -> Object:
         if not isinstance(value, dict):
             raise MaskError(f"is {type(value).__name__}, not an object")
-        image = self._images.get(whole(value.get("image_id")) if whole(value.get("image_id")) is not None else -1)  # type: ignore[arg-type]
+        number_of_image = whole(value.get("image_id"))
+        image = None if number_of_image is None else self._images.get(number_of_image)
         if image is None:
             raise MaskError(f"belongs to the image {value.get('image_id')!r}, which is not listed or was skipped")
         category = whole(value.get("category_id"))
@@ -173,10 +174,11 @@ def _sizes_of_masks(annotations: list[Any]) -> dict[str, tuple[int, int]]:
 
 def whole(value: Any) -> int | None:
     """Return an id as a whole number below 2^53; text and 1.0 are common."""
-    if (isinstance(value, str) and value.strip().lstrip("-").isdigit() and len(value) < 17) or (isinstance(value, float) and value.is_integer()):
+    if (isinstance(value, str) and value.strip().lstrip("-").isdigit() and len(value) < 17) or (
+        isinstance(value, float) and value.is_integer()
+    ):
         value = int(value)
-    good = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 53
-    return value if good else None
+    return value if type(value) is int and abs(value) < 1 << 53 else None
 
 
 def printable(text: str) -> bool:

@@ -1,5 +1,6 @@
 """A folder of images alone: every picture below it, in the order of its name."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def folder_source(folder: Path, name: str | None = None) -> ListSource:
         name=name or folder.resolve().name,
         kind="folder",
         key=f"folder {root}",
-        fingerprint=str(len(names)),
+        fingerprint=hashlib.sha256("\n".join(names).encode()).hexdigest(),
         root=root,
         image_list=[Image(number, path) for number, path in enumerate(names, start=1)],
         skipped=skipped,
