@@ -159,9 +159,14 @@ def waits_for_answers(last):
 
 
 def tree_that_waits(wildcards):
-    """Return the tree of the iteration that people are to be asked about, if there is one."""
+    """Return what a policy needs of the iteration that people are to be asked about, if there is one."""
     last = last_iteration()
-    return [f"results/iter_{last + 1}/tree.zarr"] if waits_for_answers(last) else []
+    needed = ["tree.zarr", "reduced.zarr", if_distilled("agreement.npy")]
+    return (
+        [f"results/iter_{last + 1}/{name}" for name in needed if name]
+        if waits_for_answers(last)
+        else []
+    )
 
 
 def measured_before_asking(wildcards):
