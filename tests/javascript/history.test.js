@@ -26,7 +26,8 @@ class Log {
     else if (kind === "rename") assert.equal(present?.category, change.category);
     else assert.deepEqual(present?.mask, before);
     if (present) this.names.set(object, present.category);
-    const category = kind === "restore" ? this.names.get(object) : change.categoryAfter;
+    const named = kind === "create" || kind === "rename";
+    const category = named ? change.categoryAfter : this.names.get(object);
     if (kind === "delete") this.objects.delete(object);
     else this.objects.set(object, { mask: after ?? present?.mask, category });
     change.seq = this.events.length + 1;
