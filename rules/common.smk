@@ -200,6 +200,16 @@ def recorded_redraws(wildcards):
     )
 
 
+def recorded_edits(wildcards):
+    """Return the masks that people have mended in this iteration, if there are any."""
+    path = (
+        Path(CONFIG.annotation.answers_root)
+        / f"iter_{wildcards.iteration}"
+        / "edits.jsonl"
+    )
+    return str(path) if path.exists() else []
+
+
 def if_redrawn(path):
     """Return an input function: nothing for iteration 0, and nothing unless masks are redrawn."""
     return if_asked(path) if CONFIG.annotation.audit.redraws else []
@@ -405,6 +415,16 @@ def if_truth(path):
 def if_oracle(path):
     """Return an input: nothing unless the pool's truth answers."""
     return path if CONFIG.annotation.annotator == "oracle" else []
+
+
+def if_people(files):
+    """Return an input: nothing unless people answer."""
+    return files if CONFIG.annotation.annotator == "people" else []
+
+
+def edited_masks():
+    """Return the masks that were mended, if people are there to mend them."""
+    return if_people(["results/iter_{iteration}/edited.json"])
 
 
 def loop_benchmarks(wildcards):

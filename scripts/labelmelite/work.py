@@ -1,4 +1,4 @@
-"""What gives people tasks and takes their answers: an iteration of the loop, or a bundle of questions from elsewhere."""
+"""What gives people tasks and takes their answers: an iteration of the loop, or a bundle of questions."""
 
 from typing import Any, Protocol
 

@@ -162,9 +162,12 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _forget(options: argparse.Namespace) -> int:
-    from segloop.annotation.people import forget_annotator
+    from labelmelite.forgetting import forget
+    from segloop.annotation.people import forget_annotator, read_names
 
-    forget_annotator(options.answers, options.annotator)
+    known = [forget(folder, options.annotator) for folder in (options.answers, options.answers / "labelmelite")]
+    if not any(known) or options.annotator in read_names(options.answers):
+        forget_annotator(options.answers, options.annotator)
     print(f"the name of annotator {options.annotator} is forgotten; what they answered stays")
     return 0
 

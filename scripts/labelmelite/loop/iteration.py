@@ -158,4 +158,3 @@ def load_iteration(run: Path, number: int) -> Iteration:
         definitions={int(kind["id"]): str(kind.get("definition", kind.get("def", ""))) for kind in kinds},
         earlier=[read_records(path) for path in earlier if path.exists()],
     )
-

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from labelmelite.clock import iso
 from labelmelite.errors import ApiError
@@ -23,15 +22,16 @@ from labelmelite.loop import drawn, handover, log, showing
 from labelmelite.loop.answering import answer_event, checked_drawing
 from labelmelite.loop.book import Book, Item, Kind, LogEvent, Task
 from labelmelite.loop.dealing import Dealer, Group, OpenQuestions, Wanted
+from labelmelite.loop.forest import Forest, judged
 from labelmelite.loop.gold import GoldMasks
 from labelmelite.loop.iteration import Iteration, load_iteration
 from labelmelite.loop.pictures import Picture, Pictures
 from labelmelite.loop.settings import LoopSettings
+from labelmelite.loop.thinking import Thinking
 from labelmelite.settings import Question
 from labelmelite.store import Store
 from segloop.annotation.people import Record, read_records
-from segloop.annotation.policies.base import known_answers
-from segloop.annotation.recorded import Reached, voiding
+from segloop.annotation.recorded import voiding
 from segloop.errors import SegloopError
 
 logger = logging.getLogger("labelmelite")
@@ -39,6 +39,8 @@ logger = logging.getLogger("labelmelite")
 Result = TypeVar("Result")
 
 KINDS: Final = ("questions", "edits", "redraws")
+_FRESH: Final = 30
+"""Answers after which what remains is forecast again."""
 _TICK: Final = 5.0
 """Seconds between looks for leases that ran out."""
 
@@ -63,9 +65,10 @@ class LoopSession:
         self.settings, self.question = settings or LoopSettings(), question or Question()
         self.pictures = Pictures(iteration.run)
         self.lock = threading.RLock()
-        self.replay = iteration.replay()
         annotation = iteration.config.annotation
         self.gold = GoldMasks(iteration)
+        self.thinking = Thinking(iteration, self.records, self._after_deciding, self._tick, self.settings.forecast)
+        self.replay = self.thinking.replay
         self.dealer = Dealer(
             iteration.world,
             self.replay.masks,
@@ -74,26 +77,14 @@ class LoopSession:
             repeats=annotation.repeats,
             known_gold=self.gold.by_category,
         )
-        self.failure: str | None = None
-        self._rows: dict[str, int] = {}
+        self._forest: tuple[tuple[int, int, bool], Forest] | None = None
         self._from_file = self._read_file()
         self.book = self._fold(store.read_now(lambda c: list(log.read(c))))
-        self._turn = threading.Condition()
-        self._wanted = self._done = 0
-        self.round = 0
-        """How many times the policy was asked again."""
-        self._ended = False
-        self.reached, self.open, self.known = self._decide()
-        self._after_deciding()
-        self._thread = threading.Thread(target=self._run, name="labelmelite-policy", daemon=True)
-        self._thread.start()
+        self.thinking.start()
 
     def close(self) -> None:
         """End the thread and leave what was answered so far in the files of the run."""
-        with self._turn:
-            self._ended = True
-            self._turn.notify_all()
-        self._thread.join()
+        self.thinking.close()
         with self.lock:
             self._leave()
 
@@ -107,7 +98,7 @@ class LoopSession:
             raise ApiError("bad_request", "A layout is filmstrip or grid.")
         self._check_well()
         task = self._write(lambda c: self._begin(c, annotator, cast(Kind, kind), layout, wanted))
-        if task is None and kind == "questions" and not self.idle and self.wait(self.settings.patience):
+        if task is None and kind == "questions" and not self.thinking.idle and self.wait(self.settings.patience):
             task = self._write(lambda c: self._begin(c, annotator, cast(Kind, kind), layout, wanted))
         message = "" if task is not None else self._why_nothing(annotator, cast(Kind, kind))
         return {"task": task and self._shown(task), "message": message, "complete": self.complete}
@@ -115,12 +106,14 @@ class LoopSession:
     def preview(self, layout: str | None) -> dict[str, Any]:
         """Return what a task looks like, for somebody who has not accepted it: nothing is leased or saved."""
         with self.lock:
-            rows = self.open.decision.question_row[: self.settings.questions]
+            rows = self.thinking.open.decision.question_row[: self.settings.questions]
             category = int(self.iteration.world.category[rows[0]]) if len(rows) else 0
             rows = rows[self.iteration.world.category[rows] == category]
         found = self.pictures.many(self.iteration.world.prediction[rows].tolist())
         now = self.store.clock.now()
-        task = Task("preview", 0, "", "questions", True, category, {}, {"layout": layout or self.question.layout}, now, now)
+        task = Task(
+            "preview", 0, "", "questions", True, category, {}, {"layout": layout or self.question.layout}, now, now
+        )
         shown = showing.task_of(task, self.iteration, {}, self.question, self.gold.examples(category))
         name = self.iteration.categories.get(category, "")
         ids = self.iteration.world.prediction[rows].tolist()
@@ -154,7 +147,7 @@ class LoopSession:
                 return owned
 
         owned = self._write(end)
-        self._think()
+        self.thinking.ask()
         submitted = sum(one.annotator == annotator and one.end == "submitted" for one in self.book.tasks.values())
         if owned.end == "aside":
             text = "That was faster than anybody can look at so many masks. These answers were set aside."
@@ -171,7 +164,7 @@ class LoopSession:
                     self._end(connection, owned, "returned", None)
 
         self._write(end)
-        self._think()
+        self.thinking.ask()
 
     def crop(self, annotator: str, item: str, out: int, pixels: Pixels) -> bytes:
         """Return the plain crop of an item as JPEG."""
@@ -197,7 +190,7 @@ class LoopSession:
         with self.lock:
             task = self.book.item_tasks.get(item)
             if task is not None and task.annotator == annotator:
-                return self._picture_of(task.items[item])
+                return self.picture_of(task.items[item])
         example = self.gold.example(item)
         if example is not None:
             return example
@@ -230,11 +223,11 @@ class LoopSession:
 
         def work(connection: sqlite3.Connection) -> int:
             with self.lock:
-                if self.iteration.complete or self.open.audits or self.audited:
+                if self.iteration.complete or self.thinking.open.audits or self.audited:
                     raise ApiError(
                         "conflict", "An audit has begun or all is answered: what it is about must stand now."
                     )
-                fresh = [row for row in rows if not self.known[row]]
+                fresh = [row for row in rows if not self.thinking.known[row]]
                 if fresh:
                     keys = [
                         {"prediction": str(self.iteration.world.prediction[row]), "key": self.replay.masks[row].hex()}
@@ -248,6 +241,22 @@ class LoopSession:
         queued = self._write(work)
         return {"queued": queued, "known": len(rows) - queued}
 
+    def mark_gold(self, task: str, item: str, reply: str) -> None:
+        """Make an answered mask a gold mask with this truth, or (`none`) no gold mask any more."""
+        with self.lock:
+            owned = self.book.tasks.get(task)
+            if owned is None or item not in owned.items:
+                raise ApiError("not_found", "There is no such item.")
+            self.gold.mark(owned.items[item].key, reply)
+
+    def forest(self) -> Forest:
+        """Return the tree with what is known now; made once for each new state."""
+        state = (len(self.records()), self.thinking.round, self.iteration.taken)
+        with self.lock:
+            if self._forest is None or self._forest[0] != state:
+                self._forest = (state, Forest(self, judged(self)))
+            return self._forest[1]
+
     @property
     def audited(self) -> bool:
         """Whether an answer of the audit that is under way has counted already."""
@@ -257,7 +266,7 @@ class LoopSession:
     @property
     def complete(self) -> bool:
         """Whether the answers were handed over."""
-        return self.iteration.complete
+        return self.iteration.complete or self.iteration.taken
 
     def records(self) -> list[Record]:
         """Return all records in the order that counts: those of the file first, then those that it lacks."""
@@ -267,13 +276,7 @@ class LoopSession:
 
     def wait(self, seconds: float = 60.0) -> bool:
         """Wait until the policy has thought about everything that has ended; tell whether it has."""
-        with self._turn:
-            return self._turn.wait_for(lambda: self._done >= self._wanted, seconds)
-
-    @property
-    def idle(self) -> bool:
-        """Whether the policy has nothing to think about."""
-        return self._done >= self._wanted
+        return self.thinking.wait(seconds)
 
     # --- in the writer's thread
 
@@ -308,7 +311,9 @@ class LoopSession:
                 return self._deal(connection, annotator, kind, layout, drawn.edits(self, annotator, wanted))
             if self._gated(annotator):
                 return None
-            dealt = self.dealer.deal(self.open, self.book, annotator, self.settings.questions, self.known)
+            dealt = self.dealer.deal(
+                self.thinking.open, self.book, annotator, self.settings.questions, self.thinking.known
+            )
             return self._deal(connection, annotator, kind, layout, dealt)
 
     def _deal(
@@ -334,7 +339,7 @@ class LoopSession:
             "t_iou": annotation.t_iou,
             "text_version": self.question.text_version,
             "wage": annotation.hourly_wage,
-            "batch": self.round,
+            "batch": self.thinking.round,
             "dealt": now,
             "expires": now + self.settings.lease_seconds,
             "items": [one.to_json() for one in wanted],
@@ -360,7 +365,7 @@ class LoopSession:
                 task.expires = max(task.expires, self.store.clock.now() + self.settings.lease_seconds)
                 if task.end is not None:
                     handover.reopen(self.iteration)
-                    self._think()
+                    self.thinking.ask()
         return acks
 
     def _save_one(
@@ -375,7 +380,7 @@ class LoopSession:
         else:
             raise ApiError("conflict", "The run has gone on with these answers; they can no longer be changed.")
         if task.kind != "questions":
-            checked_drawing(event, self._picture_of(item), task.kind)
+            checked_drawing(event, self.picture_of(item), task.kind)
         fresh.append(log.write(connection, task.annotator, self.store.clock.now(), event))
         return fresh[-1].seq
 
@@ -399,64 +404,20 @@ class LoopSession:
         for task in late:
             self._end(connection, task, "expired", None)
         if late:
-            self._think()
+            self.thinking.ask()
 
     def _too_fast(self, task: Task, seconds: float) -> bool:
         elapsed = min(seconds, self.store.clock.now() - task.dealt)
         return task.kind == "questions" and elapsed < self.settings.least_seconds * task.answered
 
-    # --- the policy
+    # --- after the policy has decided
 
-    def _think(self) -> None:
-        with self._turn:
-            self._wanted += 1
-            self._turn.notify_all()
+    def _tick(self) -> None:
+        self._write(self._expire_now)
 
-    def _run(self) -> None:
-        while True:
-            with self._turn:
-                self._turn.wait_for(lambda: self._ended or self._done < self._wanted, _TICK)
-                target = self._wanted
-                if self._ended:
-                    return
-            try:
-                if self._done < target:
-                    self._decide_again()
-                else:
-                    self._write(self._expire_all)
-            except Exception as error:
-                logger.exception("the policy cannot go on")
-                self.failure = str(error)
-            with self._turn:
-                self._done = target
-                self._turn.notify_all()
-
-    def _expire_all(self, connection: sqlite3.Connection) -> None:
+    def _expire_now(self, connection: sqlite3.Connection) -> None:
         with self.lock:
             self._expire(connection, self.store.clock.now())
-
-    def _decide_again(self) -> None:
-        reached, open_questions, known = self._decide()
-        with self.lock:
-            self.reached, self.open, self.known = reached, open_questions, known
-            self.round += 1
-        self._after_deciding()
-        self.failure = None
-
-    def _decide(self) -> tuple[Reached, OpenQuestions, npt.NDArray[np.bool_]]:
-        records = self.records()
-        rows = np.array([self._row(record) for record in records], np.int64)
-        reached = self.replay(records, rows)
-        known = known_answers(self.iteration.world, reached.answers).answered
-        open_questions = OpenQuestions.of(reached.decision, self.iteration.world)
-        self._look_ahead(open_questions)
-        return reached, open_questions, known
-
-    def _row(self, record: Record) -> int:
-        name = record["answer_id"]
-        if name not in self._rows:
-            self._rows[name] = self.replay.masks.find(record["mask_key"], record["prediction"])
-        return self._rows[name]
 
     def _look_ahead(self, open_questions: OpenQuestions) -> None:
         """Read what the next tasks will show before somebody waits for it."""
@@ -467,10 +428,13 @@ class LoopSession:
 
     def _after_deciding(self) -> None:
         """Leave drawn masks in their files; hand over if nothing is open any more."""
+        self._look_ahead(self.thinking.open)
         with self.lock:
             drawn.leave(self)
-            done = self.reached.decision.done and not any(one.kind == "questions" for one in self.book.open.values())
-            current = len(self.reached.rows) == len(self.records())
+            done = self.thinking.reached.decision.done and not any(
+                one.kind == "questions" for one in self.book.open.values()
+            )
+            current = len(self.thinking.reached.rows) == len(self.records())
             if done and current and not self.complete and not self.iteration.taken:
                 self._leave()
                 again = self.replay([*self._from_file])
@@ -509,10 +473,11 @@ class LoopSession:
         with self.lock:
             items = list(task.items.values())
         self.pictures.many([item.prediction for item in items if item.key not in self.gold.pictures])
-        found = {item.id: self._picture_of(item) for item in items}
+        found = {item.id: self.picture_of(item) for item in items}
         return showing.task_of(task, self.iteration, found, self.question, self.gold.examples(task.category))
 
-    def _picture_of(self, item: Item) -> Picture:
+    def picture_of(self, item: Item) -> Picture:
+        """Return what is shown of an item of a task."""
         return self.gold.pictures.get(item.key) or self.pictures.of(item.prediction)
 
     def _task_of(self, annotator: str, task: str) -> Task:
@@ -537,15 +502,15 @@ class LoopSession:
                 return "No mask waits for an edit now."
             if self._gated(annotator):
                 return "Thank you for your work. There are no more questions for you in this project."
-            if not self.idle:
+            if not self.thinking.idle:
                 return "The next questions are being chosen; this takes a few seconds."
-            if self.dealer.count(self.open, self.book):
+            if self.dealer.count(self.thinking.open, self.book):
                 return "Others are answering what is left, or somebody else has to. Please look in again later."
             return "Nothing is open now."
 
     def _check_well(self) -> None:
-        if self.failure is not None:
-            raise ApiError("unavailable", f"The next questions cannot be chosen: {self.failure}")
+        if self.thinking.failure is not None:
+            raise ApiError("unavailable", f"The next questions cannot be chosen: {self.thinking.failure}")
 
 
 def open_session(

@@ -10,6 +10,7 @@ from starlette.routing import Route
 from labelmelite import http, security
 from labelmelite.crowd import completion, form
 from labelmelite.errors import ApiError
+from labelmelite.loop.session import LoopSession
 from labelmelite.work import Work
 
 
@@ -25,6 +26,20 @@ def work_of(request: Request) -> Work:
     if work is None:
         raise ApiError("not_found", "This server has no questions: it was started on a data set alone.")
     return cast(Work, work)
+
+
+def session_of(request: Request) -> LoopSession:
+    """Return the iteration of the loop that is served.
+
+    Raises
+    ------
+    ApiError
+        If this server has none.
+    """
+    session = work_of(request)
+    if not isinstance(session, LoopSession):
+        raise ApiError("not_found", "This server holds questions alone, no iteration of the loop.")
+    return session
 
 
 async def begin(request: Request) -> Response:

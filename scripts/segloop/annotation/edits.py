@@ -42,7 +42,7 @@ def read_edits(path: Path) -> list[Record]:
 
 def _edit(line: bytes, where: str) -> Record:
     given = read_line(line, where, _REQUIRED)
-    record = {name: given.get(name) for name in (*_REQUIRED, "seconds", "price", "time")}
+    record: Record = {name: given.get(name) for name in (*_REQUIRED, "seconds", "price", "time")}
     try:
         record["edit_id"], record["annotator"] = str(given["edit_id"]), str(given["annotator"])
         record["prediction"] = int(given["prediction"])
@@ -71,8 +71,8 @@ def judge_edited(verdicts: Verdicts, index: Index, records: list[Record]) -> tup
 
     Returns
     -------
-    The verdicts with the reason `edited`, and the edit of each of these masks (the last one) in the order of the index,
-    with its `prediction`. Edits of masks that the index lacks, or that repeat one of an earlier iteration, are reported.
+    The verdicts with the reason `edited`, and the edit of each of these masks (the last one) in the order of the
+    index, with its `prediction`. Edits of masks that the index lacks, or that repeat an earlier one, are reported.
     """
     heads = np.ascontiguousarray(index.mask_key[:, :8]).view(np.uint64)[:, 0]
     latest: dict[int, Record] = {}
@@ -102,7 +102,7 @@ def _row_of(record: Record, index: Index, heads: npt.NDArray[np.uint64]) -> int:
 
 
 def write_edited(path: Path, kept: list[Record], spent: list[Record], hourly_wage: float) -> None:
-    """Write edited.json: {"schema", "masks": [an edit each], "work": [{"prediction", "annotator", "seconds", "price"}]}.
+    """Write edited.json: {"schema", "masks": [an edit each], "work": [what each edit cost]}.
 
     Parameters
     ----------

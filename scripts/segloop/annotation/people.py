@@ -1,7 +1,7 @@
 """What people leave on disk: their answers, the truth of gold masks, and who they are.
 
-The folder `annotation.answers_root` holds `iter_{i}/answers.jsonl`, to which lines are only ever appended, as to
-`iter_{i}/edits.jsonl` and `iter_{i}/redraws.jsonl`, `gold.json`, and `annotators.json`, the one place where a name stands.
+The folder `annotation.answers_root` holds `iter_{i}/answers.jsonl`, `edits.jsonl` and `redraws.jsonl` beside it,
+to which lines are only ever appended, `gold.json`, and `annotators.json`, the one place where a name stands.
 """
 
 import json

@@ -31,9 +31,9 @@ def policy_seed(seed: int, iteration: int, voided: int = 0) -> int:
 def voiding(records: Sequence[Record]) -> list[int]:
     """Return the places of the answers that void an audit, ascending.
 
-    An annotator's answer that differs from the one before on the same mask for the same purpose is a change. As long as
-    no answer of an audit stands before it, it simply counts. Afterwards what the audit has shown has been seen, and with
-    it the set and its bound would follow from each other: the audit is void, and the next one begins behind the change.
+    An annotator's answer that differs from the one before on the same mask for the same purpose is a change. As long
+    as no answer of an audit stands before it, it simply counts. Afterwards what the audit has shown has been seen, and
+    set and bound would no longer be independent: the audit is void, and the next one begins behind the change.
     """
     latest: dict[tuple[bytes, str, str], str] = {}
     audited, found = False, []
@@ -135,8 +135,8 @@ class Replay:
     Parameters
     ----------
     earlier
-        The records of each earlier iteration. Answers of theirs on masks of this world are known from the start, but for
-        those that left their mask undecided; and audits of theirs that were voided have spent their part of delta.
+        The records of each earlier iteration. Answers of theirs on masks of this world are known from the start, but
+        for those that left their mask undecided; audits of theirs that were voided have spent their part of delta.
     """
 
     def __init__(
