@@ -1,12 +1,13 @@
 """The application: state, routes, and what holds for every request."""
 
 import contextlib
-import importlib
+import importlib.util
 import logging
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from typing import Final
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -20,13 +21,18 @@ from labelmelite.images import Pixels
 from labelmelite.security import Guard
 from labelmelite.settings import Settings
 from labelmelite.store import Store
+from labelmelite.work import Work
 
 logger = logging.getLogger("labelmelite")
 
-RESOURCES: Final = ("session", "datasets", "events", "export", "imports", "invites", "pages")
+Start = Callable[[Store, Settings, Pixels], Work | None]
+RESOURCES: Final = (
+    *("session", "datasets", "events", "export", "imports", "invites"),
+    *("tasks", "review", "progress", "gold", "tree", "map", "pages"),
+)
 
 
-def create_app(settings: Settings, store: Store, start: Callable[..., Any] | None = None) -> Starlette:
+def create_app(settings: Settings, store: Store, start: Start | None = None) -> Starlette:
     """Return the application.
 
     Parameters
@@ -34,7 +40,7 @@ def create_app(settings: Settings, store: Store, start: Callable[..., Any] | Non
     store
         The open database; whoever opened it closes it after the application has ended.
     start
-        Called with store, settings and pixels; returns what answers for the loop's questions, or None.
+        Returns what gives people tasks, or None.
     """
     app = Starlette(
         routes=_routes(),
@@ -53,20 +59,19 @@ def create_app(settings: Settings, store: Store, start: Callable[..., Any] | Non
 def _routes() -> list[BaseRoute]:
     found: list[BaseRoute] = []
     for name in RESOURCES:
+        if importlib.util.find_spec(f"labelmelite.routes.{name}") is None:
+            continue
         found += importlib.import_module(f"labelmelite.routes.{name}").ROUTES
     return found
 
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
-    loop = app.state.loop
-    if hasattr(loop, "startup"):
-        await loop.startup()
     try:
         yield
     finally:
-        if hasattr(loop, "shutdown"):
-            await loop.shutdown()
+        if app.state.loop is not None:
+            await run_in_threadpool(app.state.loop.close)
 
 
 class Gate:

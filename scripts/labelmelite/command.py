@@ -2,15 +2,18 @@
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from labelmelite.images import as_root, is_url
+from labelmelite.images import Pixels, as_root, is_url
 from labelmelite.server import Opened, serve
-from labelmelite.settings import read_settings
+from labelmelite.settings import Settings, read_settings
 from labelmelite.sources.base import Source
 from labelmelite.sources.coco import CocoSource
 from labelmelite.sources.folder import folder_source
+from labelmelite.store import Store
+from labelmelite.work import Work
 from segloop.errors import SegloopError
 
 
@@ -33,9 +36,7 @@ def _opened(options: argparse.Namespace) -> tuple[Opened, Path]:
     if options.run is not None:
         if options.images is not None or options.annotations is not None:
             raise SegloopError("name either --run or --images, not both")
-        from labelmelite.loop.opening import open_run
-
-        run = open_run(options.run, options.iteration)
+        run = _Run(options.run, options.iteration)
         return run, run.data
     if options.images is None:
         raise SegloopError("nothing to label: name --run DIR, or --images DIR, with --annotations FILE or alone")
@@ -44,8 +45,6 @@ def _opened(options: argparse.Namespace) -> tuple[Opened, Path]:
 
 class _DataSet:
     """A data set without the loop."""
-
-    question = None
 
     def __init__(self, annotations: Path | None, images: str) -> None:
         self._annotations, self._images = annotations, images
@@ -59,8 +58,38 @@ class _DataSet:
             raise SegloopError("a URL cannot be listed; name the COCO file of its images with --annotations")
         return [folder_source(Path(self._images))]
 
-    def start(self, *_: Any) -> None:
-        """There is no loop."""
+    def start(self, store: Store, settings: Settings, pixels: Pixels) -> Work | None:
+        """Return nothing: there are no questions."""
+        return None
+
+
+class _Run:
+    """An iteration of the loop."""
+
+    roots: tuple[str, ...] = ()
+
+    def __init__(self, run: Path, number: int | None) -> None:
+        from labelmelite.loop.iteration import configuration_of, waiting_iteration
+
+        self._run = run.resolve()
+        self._config = configuration_of(self._run)
+        self._number = number if number is not None else waiting_iteration(self._run)
+        # Beside the answers, which are an input of the loop: no clean-up reaches them.
+        self.data = self._run / self._config.annotation.answers_root / "labelmelite"
+
+    def sources(self) -> list[Source]:
+        """Return the masks that the run has collected."""
+        return []
+
+    def start(self, store: Store, settings: Settings, pixels: Pixels) -> Work | None:
+        """Return the session of the iteration."""
+        from labelmelite.loop.session import open_session
+
+        question = replace(settings.question, t_iou=self._config.annotation.t_iou)
+        session = open_session(self._run, self._number, store, None, question)
+        for root in session.iteration.roots:
+            pixels.allow(str(root))
+        return session
 
 
 def _beside(annotations: Path | None, images: str) -> Path:

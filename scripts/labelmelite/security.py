@@ -222,7 +222,10 @@ class Guard:
         if row["used"] is not None:
             raise ApiError("gone", "This link was used before. Ask for a new one.")
         annotator = row["annotator"] or new_annotator(connection, row["role"], "lab", now, name=row["name"])
-        connection.execute("UPDATE invite SET used = ?, annotator = ? WHERE id = ?", (now, annotator, row["id"]))
+        # From here on the name stands in its own table alone.
+        connection.execute(
+            "UPDATE invite SET used = ?, annotator = ?, name = '' WHERE id = ?", (now, annotator, row["id"])
+        )
         return self.open_session(connection, annotator, row["id"])
 
     def open_session(

@@ -1,12 +1,13 @@
 """`segloop label`: opens the database and the data set, prints the address, serves until it is told to stop."""
 
 import os
+import signal
 import socket
 import sys
 import webbrowser
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import uvicorn
 
@@ -14,9 +15,10 @@ from labelmelite.app import create_app
 from labelmelite.images import Pixels
 from labelmelite.importing import import_source
 from labelmelite.security import Guard
-from labelmelite.settings import LOOPBACK, Question, Settings
+from labelmelite.settings import LOOPBACK, Settings
 from labelmelite.sources.base import Source
 from labelmelite.store import Store
+from labelmelite.work import Work
 from segloop.errors import SegloopError
 
 
@@ -27,8 +29,6 @@ class Opened(Protocol):
     ----------
     roots
         Folders and URL bases of its images.
-    question
-        What people are asked; None: as the settings say.
     """
 
     @property
@@ -36,17 +36,12 @@ class Opened(Protocol):
         """Folders and URL bases of the images."""
         ...
 
-    @property
-    def question(self) -> Question | None:
-        """What people are asked."""
-        ...
-
     def sources(self) -> list[Source]:
         """Return the data sets to read in."""
         ...
 
-    def start(self, store: Store, settings: Settings, pixels: Pixels) -> Any:
-        """Return what answers for the questions; None: nothing."""
+    def start(self, store: Store, settings: Settings, pixels: Pixels) -> Work | None:
+        """Return what gives people tasks; None: nothing does."""
         ...
 
 
@@ -71,7 +66,6 @@ def serve(
             settings,
             port=listener.getsockname()[1],
             roots=tuple(dict.fromkeys((*settings.roots, *opened.roots, *allowed))),
-            question=opened.question or settings.question,
         )
         store = Store(settings.data)
     except BaseException:
@@ -96,9 +90,10 @@ def serve(
             ws="none",
             proxy_headers=False,
         )
+        # It repeats the signal when all is done; the database still has to be closed then.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
         uvicorn.Server(config).run(sockets=[listener])
-    except KeyboardInterrupt:
-        pass  # uvicorn repeats the signal once it has ended well
     finally:
         listener.close()
         store.close()

@@ -58,6 +58,13 @@ def completion(settings: Settings, person: Person, submitted: int = 1) -> str | 
     return urlunsplit(parts._replace(query=urlencode(filled)))
 
 
+def form(person: Person) -> dict[str, str]:
+    """Return the fields of the form that a page posts to MTurk in the end; none for others."""
+    if person.crowd.get("adapter") != "mturk" or person.preview:
+        return {}
+    return {"assignmentId": str(person.crowd["submission"]), "annotator": person.id}
+
+
 def _text(given: dict[str, Any], name: str, default: str | None = None) -> str:
     found = given.get(name, default)
     if (

@@ -65,11 +65,14 @@ async def show_pay(request: Request) -> Response:
 
 
 def _listed(connection: sqlite3.Connection) -> list[dict[str, Any]]:
-    rows = connection.execute("SELECT * FROM invite ORDER BY created DESC LIMIT 1000")
+    rows = connection.execute(
+        "SELECT invite.*, name.name AS known FROM invite LEFT JOIN name ON name.annotator = invite.annotator"
+        " ORDER BY created DESC LIMIT 1000"
+    )
     return [
         {
             "id": row["id"],
-            "name": row["name"],
+            "name": row["known"] or row["name"],
             "role": row["role"],
             "kind": row["kind"],
             "annotator": row["annotator"],

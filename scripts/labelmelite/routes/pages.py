@@ -32,13 +32,20 @@ async def static(request: Request) -> Response:
 
 
 async def _file(name: str) -> Response:
-    path = (STATIC / name).resolve()
-    known = await run_in_threadpool(lambda: path.is_relative_to(STATIC) and path.is_file())
-    if not known or any(part.startswith(".") for part in Path(name).parts):
+    path = await run_in_threadpool(_found, name)
+    if path is None:
         raise ApiError("not_found", "There is no such page.")
     media = _TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     # Browsers ask each time whether a file has changed, so that no page runs the scripts of an older server.
     return FileResponse(path, media_type=media, headers={"Cache-Control": "no-cache"})
+
+
+def _found(name: str) -> Path | None:
+    """Return the file of that name below static/, if there is one that everybody may see."""
+    if not name.isprintable() or any(part.startswith(".") for part in Path(name).parts):
+        return None
+    path = (STATIC / name).resolve()
+    return path if path.is_relative_to(STATIC) and path.is_file() else None
 
 
 ROUTES = [*(page(name) for name in ("datasets", "images", "editor", *PAGES)), Route("/static/{path:path}", static)]

@@ -105,7 +105,7 @@ async def described(request: Request, person: Person) -> dict[str, Any]:
         "adapter": person.crowd.get("adapter", person.adapter),
         "preview": person.preview,
         "loop": None if loop is None else loop.described(),
-        "question": asdict(settings.question),
+        "question": asdict(settings.question if loop is None else loop.question),
         "keys": keys,
     }
 
