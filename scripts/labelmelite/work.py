@@ -3,10 +3,21 @@
 from typing import Any, Protocol
 
 from labelmelite.images import Pixels
+from labelmelite.settings import Question
 
 
 class Work(Protocol):
     """Tasks as docs/labelmelite-api.md describes them; every method may be called from any thread, and may wait."""
+
+    question: Question
+
+    def described(self) -> dict[str, Any] | None:
+        """Return the run and the iteration that pages name; None where there is no loop."""
+        ...
+
+    def close(self) -> None:
+        """End what runs in the background, and leave what was answered so far where it belongs."""
+        ...
 
     def next_task(self, annotator: str, kind: str, layout: str | None, wanted: list[str]) -> dict[str, Any]:
         """Return {"task", "message", "complete"}; `wanted` are items of edits that somebody asks for."""

@@ -10,6 +10,7 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -62,7 +63,8 @@ class LoopSession:
         self, iteration: Iteration, store: Store, settings: LoopSettings | None = None, question: Question | None = None
     ) -> None:
         self.iteration, self.store = iteration, store
-        self.settings, self.question = settings or LoopSettings(), question or Question()
+        self.settings = settings or LoopSettings()
+        self.question = replace(question or Question(), t_iou=iteration.config.annotation.t_iou)
         self.pictures = Pictures(iteration.run)
         self.lock = threading.RLock()
         annotation = iteration.config.annotation
@@ -102,6 +104,10 @@ class LoopSession:
             task = self._write(lambda c: self._begin(c, annotator, cast(Kind, kind), layout, wanted))
         message = "" if task is not None else self._why_nothing(annotator, cast(Kind, kind))
         return {"task": task and self._shown(task), "message": message, "complete": self.complete}
+
+    def described(self) -> dict[str, Any]:
+        """Return what pages show of the loop: the name of the run, and the iteration."""
+        return {"run": self.iteration.run.resolve().name, "iteration": self.iteration.number}
 
     def preview(self, layout: str | None) -> dict[str, Any]:
         """Return what a task looks like, for somebody who has not accepted it: nothing is leased or saved."""
