@@ -73,7 +73,8 @@ export class Outbox {
     /** @type {number | undefined} */
     this.timer = undefined;
     window.addEventListener("online", () => this.flush());
-    this.sendLeftBehind();
+    /** Resolved once what earlier pages left was sent, or could not be. */
+    this.leftBehind = this.sendLeftBehind();
   }
 
   /**
