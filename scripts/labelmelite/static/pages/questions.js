@@ -45,8 +45,10 @@ class Asking {
     this.thirdButton.hidden = !task.third;
     this.submitting = false;
     this.build();
-    this.setLayout(/** @type {"filmstrip" | "grid"} */ (sessionStorage.getItem(LAYOUT) ?? task.layout));
-    this.sheet.task.items.forEach((_, place) => this.sheet.given[place]?.default_used && this.save(place));
+    this.layoutName = /** @type {"filmstrip" | "grid"} */ (sessionStorage.getItem(LAYOUT) ?? task.layout);
+    this.layout = this.layOut();
+    task.items.forEach((item, place) => !item.answer && this.sheet.given[place] && this.save(place));
+    this.show();
     this.visibility = () => this.sheet.count(!document.hidden);
     document.addEventListener("visibilitychange", this.visibility);
     this.renewing = window.setInterval(() => this.renew(), RENEW_EVERY);
@@ -113,20 +115,18 @@ class Asking {
     return this.layout.cells[this.sheet.now];
   }
 
-  /** @param {"filmstrip" | "grid"} name */
-  setLayout(name) {
-    this.layoutName = name;
-    const Kind = name === "grid" ? Grid : Filmstrip;
-    this.layout = new Kind(this.sheet, this.stage, (place) => this.pick(place));
+  layOut() {
+    const Kind = this.layoutName === "grid" ? Grid : Filmstrip;
     // In a grid everything is in sight, so that every default counts as seen.
-    if (name === "grid") this.task.items.forEach((_, place) => this.sheet.look(place) && this.save(place));
-    this.show();
+    if (this.layoutName === "grid") this.task.items.forEach((_, place) => this.sheet.look(place) && this.save(place));
+    return new Kind(this.sheet, this.stage, (place) => this.pick(place));
   }
 
   switchLayout() {
-    const name = this.layoutName === "grid" ? "filmstrip" : "grid";
-    sessionStorage.setItem(LAYOUT, name);
-    this.setLayout(name);
+    this.layoutName = this.layoutName === "grid" ? "filmstrip" : "grid";
+    sessionStorage.setItem(LAYOUT, this.layoutName);
+    this.layout = this.layOut();
+    this.show();
   }
 
   show() {
@@ -205,8 +205,8 @@ class Asking {
   /** Send an answer at once. @param {number} place */
   save(place) {
     if (this.frame.session.preview) return;
-    const layout = /** @type {"filmstrip" | "grid"} */ (this.layoutName ?? this.task.layout);
-    const sent = this.frame.outbox.push(`/api/tasks/${this.task.id}/answers`, "answers", this.sheet.record(place, layout));
+    const record = this.sheet.record(place, this.layoutName);
+    const sent = this.frame.outbox.push(`/api/tasks/${this.task.id}/answers`, "answers", record);
     sent.acknowledged.then((ack) => ack.error && this.refused(ack.error));
   }
 

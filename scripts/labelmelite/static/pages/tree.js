@@ -21,7 +21,7 @@ import { element, number, showProblem, start } from "./frame.js";
  * @property {number} depth
  */
 
-const SIGNS = { accepted: "✓ accepted", rejected: "✗ rejected", split: "⑂ split", asked: "… asked", undecided: "undecided" };
+const SIGNS = { accepted: "✓ accepted", rejected: "✗ rejected", split: "⋔ split", asked: "… asked", undecided: "undecided" };
 const SAMPLE = 24;
 
 await start(async (frame) => {
