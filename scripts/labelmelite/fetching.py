@@ -70,6 +70,12 @@ class Fetcher:
         try:
             connection.request("GET", parts.path or "/", headers={"Host": parts.netloc, "User-Agent": "LabelMeLite"})
             response = connection.getresponse()
+            return self._read(response, url)
+        finally:
+            connection.close()
+
+    def _read(self, response: http.client.HTTPResponse, url: str) -> tuple[bytes | None, str]:
+        with response:
             if response.status in (301, 302, 303, 307, 308):
                 return None, urljoin(url, response.headers.get("Location", ""))
             if response.status != 200:
@@ -78,8 +84,6 @@ class Fetcher:
             if len(data) > MAX_BYTES:
                 raise ApiError("too_large", f"The image is larger than {MAX_BYTES >> 20} MiB.")
             return data, url
-        finally:
-            connection.close()
 
     def _connect(self, base: str, scheme: str, host: str, port: int) -> http.client.HTTPConnection:
         addresses = _addresses(host, port)

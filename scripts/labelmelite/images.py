@@ -6,6 +6,7 @@ allowed folder.
 
 import hashlib
 import io
+import logging
 import os
 import threading
 from collections import OrderedDict
@@ -23,6 +24,8 @@ from segloop.data import images as image_files
 from segloop.data.images import ImageError
 from segloop.errors import SegloopError
 from segloop.files import atomic_file
+
+logger = logging.getLogger("labelmelite")
 
 Result = TypeVar("Result")
 
@@ -252,5 +255,8 @@ def _readable(name: str, read: Callable[[], Result]) -> Result:
     except MemoryError:
         raise ApiError("unavailable", f"The image {name} is too large for the server's memory.") from None
     except (ImageError, OSError, ValueError, SyntaxError) as error:
-        reason = str(error).rpartition("(")[2].rstrip(")") if isinstance(error, ImageError) else str(error)
+        # The reason may hold paths of the server, which are nothing for a page.
+        logger.warning("%s: %s", name, error)
+        large = isinstance(error, ImageError) and "more than the limit" in str(error)
+        reason = "it has too many pixels" if large else "it is damaged or no image"
         raise ApiError("unavailable", f"The image {name} cannot be read: {reason}.") from None

@@ -80,6 +80,22 @@ def _add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     label.add_argument("--open", action="store_true", help="open the browser")
     label.set_defaults(command=_label)
 
+    bundle = commands.add_parser("bundle", help="questions as files for people without a network, and answers back")
+    ways = bundle.add_subparsers(required=True, metavar="out|in")
+    out = ways.add_parser("out", help="lease questions of a run to somebody, and write them with their images")
+    out.add_argument("--name", required=True, help="who will answer them")
+    out.add_argument("--tasks", type=_positive, default=1, help="number of bundles (default: %(default)s)")
+    out.add_argument("--days", type=_positive, default=14, help="lease; then others are asked (default: %(default)s)")
+    out.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to write into")
+    back = ways.add_parser("in", help="take answered bundles back")
+    back.add_argument("files", nargs="+", type=Path, metavar="FILE", help="files that LabelMeLite wrote")
+    for way in (out, back):
+        way.add_argument("--run", required=True, type=Path, metavar="DIR", help="run directory")
+        way.add_argument("--iteration", type=_positive, metavar="I", help="of the run (default: the one that waits)")
+        way.add_argument("--data", type=Path, metavar="DIR", help="where the database lies (default: as for label)")
+    out.set_defaults(command=_bundle_out)
+    back.set_defaults(command=_bundle_in)
+
 
 def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     simulate = commands.add_parser("simulate", help="replay policies on predictions whose truth is known")
@@ -176,6 +192,18 @@ def _label(options: argparse.Namespace) -> int:
     from labelmelite.command import label
 
     return label(options)
+
+
+def _bundle_out(options: argparse.Namespace) -> int:
+    from labelmelite.command import bundle_out
+
+    return bundle_out(options)
+
+
+def _bundle_in(options: argparse.Namespace) -> int:
+    from labelmelite.command import bundle_in
+
+    return bundle_in(options)
 
 
 def _simulate(options: argparse.Namespace) -> int:
