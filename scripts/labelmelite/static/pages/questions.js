@@ -47,7 +47,8 @@ class Asking {
     this.build();
     this.layoutName = /** @type {"filmstrip" | "grid"} */ (sessionStorage.getItem(LAYOUT) ?? task.layout);
     this.layout = this.layOut();
-    task.items.forEach((item, place) => !item.answer && this.sheet.given[place] && this.save(place));
+    const { now } = this.sheet;
+    if (this.sheet.given[now]?.default_used && !task.items[now].answer) this.save(now);
     this.show();
     this.visibility = () => this.sheet.count(!document.hidden);
     document.addEventListener("visibilitychange", this.visibility);
