@@ -75,11 +75,13 @@ class Store:
     """
 
     def __init__(self, folder: Path, network: bool | None = None, clock: Clock | None = None) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        # It holds who may do what and what people said: for its owner alone, unless they open it to others.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
         self.path = folder / FILE
         self.network = is_network(folder) if network is None else network
         self._lock = _claim(folder)
+        self.path.touch(0o600)
         try:
             self._writer = self._open()
         except BaseException:

@@ -67,6 +67,7 @@ def _add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     label.add_argument("--iteration", type=_positive, metavar="I", help="of the run (default: the last one)")
     label.add_argument("--annotations", type=Path, metavar="FILE", help="a COCO file, without the loop")
     label.add_argument("--images", metavar="DIR|URL", help="folder or URL base of its images, or a folder alone")
+    label.add_argument("--bundle", type=Path, metavar="FILE", help="a file of questions, such as the thesis author's")
     label.add_argument(
         "--allow", action="append", default=[], metavar="DIR|URL", help="more places of images; repeatable"
     )
