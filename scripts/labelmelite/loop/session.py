@@ -466,7 +466,7 @@ class LoopSession:
         now = self.store.clock.now()
         for task in book.open.values():
             # Nobody could renew it while the server was down.
-            task.expires = now + self.settings.lease_seconds
+            task.expires = max(task.expires, now + self.settings.lease_seconds)
         return book
 
     def _voided_until(self) -> int:

@@ -1,4 +1,4 @@
-"""An iteration that waits for answers, made by the real steps of the loop but without a detector; and who knows it all."""
+"""An iteration that waits for answers, made by the real steps of the loop without a detector; and who knows it all."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -12,11 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from starlette.testclient import TestClient
 
+from labelmelite.app import create_app
 from labelmelite.clock import Clock
+from labelmelite.images import as_root
 from labelmelite.loop.iteration import Iteration, load_iteration
 from labelmelite.loop.session import LoopSession
 from labelmelite.loop.settings import LoopSettings
+from labelmelite.settings import Settings
 from labelmelite.store import Store
 from segloop.annotation.driver import annotate_people
 from segloop.annotation.verdicts import Verdicts, read_verdicts
@@ -250,6 +254,18 @@ def replay(iteration: Iteration, folder: Path, **more: Any) -> None:
 @pytest.fixture(scope="session")
 def truth(waiting: Iteration) -> dict[int, bool]:
     return knows(waiting)
+
+
+@pytest.fixture
+def client(waiting: Iteration, store: Store, tmp_path: Path) -> Iterator[TestClient]:
+    """A browser at a server of the iteration; nobody is signed in (instead of the server of a COCO set)."""
+    audit = {"questions": 6, "precision": 0.5}
+    iteration = with_answers(waiting, tmp_path, policy="thesis", start="top:6", gold=None, audit=audit)
+    settings = Settings(data=tmp_path / "data", roots=tuple(as_root(str(root)) for root in iteration.roots))
+    chosen = LoopSettings(least_seconds=0.0, questions=10)
+    app = create_app(settings, store, lambda store, settings, pixels: LoopSession(iteration, store, chosen))
+    with TestClient(app, base_url="http://127.0.0.1") as opened:
+        yield opened
 
 
 @pytest.fixture

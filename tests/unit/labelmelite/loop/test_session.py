@@ -419,7 +419,7 @@ def test_a_badly_drawn_mask_is_mended_accepted_and_paid(serve):
     small = {"size": [2, 2], "counts": "04"}
     acks = served.send("ben", edit, drawing(served, edit["items"][0], small))
     assert acks[0]["error"]["code"] == "bad_mask"
-    first, second, third = edit["items"]
+    first, second, _ = edit["items"]
     served.send("ben", edit, drawing(served, first, full(first)), drawing(served, second, second["mask"]))
     served.session.submit("ben", edit["id"], 60.0)
     assert served.session.wait()
