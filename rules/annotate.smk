@@ -2,7 +2,7 @@
 #
 # Needs: results/iter_{iteration}/{tree,index,reduced}.zarr, and who answers: the pool's truth (oracle.smk) or people (people.smk).
 # Gives: results/iter_{iteration}/{answers,verdicts}.parquet, {certificates,annotators}.json, and truth_match.parquet where the pool's truth is known;
-#        quality.json and quality_sample.json where masks are redrawn (annotation.audit.redraws).
+#        edited.json where people answer; quality.json and quality_sample.json where masks are redrawn (annotation.audit.redraws).
 
 
 if CONFIG.pool.truth:
@@ -44,6 +44,7 @@ rule measure_quality:
         seed_set="resources/seed/train.json",
         truth_match=if_oracle("results/iter_{iteration}/truth_match.parquet"),
         recorded=recorded_redraws,
+        edited=if_people("results/iter_{iteration}/edited.json"),
     output:
         quality="results/iter_{iteration}/quality.json",
         sample="results/iter_{iteration}/quality_sample.json",

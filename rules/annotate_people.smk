@@ -1,9 +1,10 @@
 # People answer: their answers are an input of the loop and lie where no rule writes.
 #
 # Needs: results/iter_{iteration}/{tree,index,reduced}.zarr, {answers_root}/iter_{iteration}/{answers.jsonl,complete.json},
-#        and {answers_root}/gold.json where gold questions were asked.
+#        edits.jsonl where masks were mended, {answers_root}/gold.json where gold questions were asked, and the answers of
+#        earlier iterations, which are known.
 #        While complete.json is missing, the plan ends at tree.zarr (see `all`).
-# Gives: results/iter_{iteration}/{answers,verdicts}.parquet, {certificates,annotators}.json.
+# Gives: results/iter_{iteration}/{answers,verdicts}.parquet, {certificates,annotators,edited}.json.
 
 
 rule annotate_people:
@@ -15,12 +16,17 @@ rule annotate_people:
         agreement=if_distilled("results/iter_{iteration}/agreement.npy"),
         recorded=f"{CONFIG.annotation.answers_root}/iter_{{iteration}}/answers.jsonl",
         gold=gold_masks,
+        earlier=of_earlier_iterations(
+            f"{CONFIG.annotation.answers_root}/iter_{{iteration}}/answers.jsonl"
+        ),
+        edits=recorded_edits,
         complete=f"{CONFIG.annotation.answers_root}/iter_{{iteration}}/complete.json",
     output:
         answers="results/iter_{iteration}/answers.parquet",
         verdicts="results/iter_{iteration}/verdicts.parquet",
         certificates="results/iter_{iteration}/certificates.json",
         annotators="results/iter_{iteration}/annotators.json",
+        edited="results/iter_{iteration}/edited.json",
     log:
         "logs/annotate_people/{iteration}.log",
     benchmark:

@@ -1,6 +1,6 @@
 # Collect, merge and summarise: accepted masks become training data, each iteration becomes one row of the table.
 #
-# Needs: results/iter_{iteration}/{index.zarr,verdicts.parquet,answers.parquet}, prediction shards, evaluation.json.
+# Needs: results/iter_{iteration}/{index.zarr,verdicts.parquet,answers.parquet}, edited.json where people answer, prediction shards, evaluation.json.
 # Gives: results/iter_{iteration}/{collected,training_set,ledger,summary}.json, results/{summary,ledger,run}.json.
 
 
@@ -13,6 +13,7 @@ rule collect_masks:
         answers="results/iter_{iteration}/answers.parquet",
         shards="resources/pool/shards",
         seed_set="resources/seed/train.json",
+        edited=if_people("results/iter_{iteration}/edited.json"),
     output:
         collected="results/iter_{iteration}/collected.json",
     log:
@@ -92,6 +93,7 @@ rule tally_iteration:
         answers=if_asked("results/iter_{iteration}/answers.parquet"),
         collected=if_asked("results/iter_{iteration}/collected.json"),
         quality=if_redrawn("results/iter_{iteration}/quality.json"),
+        edited=if_asked(*edited_masks()),
     output:
         ledger="results/iter_{iteration}/ledger.json",
     log:

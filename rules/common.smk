@@ -204,9 +204,14 @@ def waits_for_answers(last):
 
 
 def tree_that_waits(wildcards):
-    """Return the tree of the iteration that people are to be asked about, if there is one."""
+    """Return what a policy needs of the iteration that people are to be asked about, if there is one."""
     last = last_iteration()
-    return [f"results/iter_{last + 1}/tree.zarr"] if waits_for_answers(last) else []
+    needed = ["tree.zarr", "reduced.zarr", if_distilled("agreement.npy")]
+    return (
+        [f"results/iter_{last + 1}/{name}" for name in needed if name]
+        if waits_for_answers(last)
+        else []
+    )
 
 
 def measured_before_asking(wildcards):
@@ -238,6 +243,16 @@ def recorded_redraws(wildcards):
     return (
         str(path) if CONFIG.annotation.annotator == "people" and path.exists() else []
     )
+
+
+def recorded_edits(wildcards):
+    """Return the masks that people have mended in this iteration, if there are any."""
+    path = (
+        Path(CONFIG.annotation.answers_root)
+        / f"iter_{wildcards.iteration}"
+        / "edits.jsonl"
+    )
+    return str(path) if path.exists() else []
 
 
 def if_redrawn(path):
@@ -448,6 +463,16 @@ def if_truth(path):
 def if_oracle(path):
     """Return an input: nothing unless the pool's truth answers."""
     return path if CONFIG.annotation.annotator == "oracle" else []
+
+
+def if_people(files):
+    """Return an input: nothing unless people answer."""
+    return files if CONFIG.annotation.annotator == "people" else []
+
+
+def edited_masks():
+    """Return the masks that were mended, if people are there to mend them."""
+    return if_people(["results/iter_{iteration}/edited.json"])
 
 
 def loop_benchmarks(wildcards):

@@ -42,6 +42,9 @@ rule index_predictions:
         earlier_verdicts=of_earlier_iterations(
             "results/iter_{iteration}/verdicts.parquet"
         ),
+        earlier_edited=if_people(
+            of_earlier_iterations("results/iter_{iteration}/edited.json")
+        ),
     output:
         index=directory("results/iter_{iteration}/index.zarr"),
     log:

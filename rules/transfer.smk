@@ -61,6 +61,7 @@ if CONFIG.transfer:
             predictions=predictions_of_labelled_set,
             earlier_predictions=[],
             earlier_verdicts=[],
+            earlier_edited=[],
         output:
             index=directory("results/transfer/iter_{iteration}/index.zarr"),
         log:
@@ -171,6 +172,8 @@ if CONFIG.transfer:
                 agreement=[],
                 recorded="results/transfer/iter_{iteration}/{embedding}/answers.jsonl",
                 gold=[],
+                earlier=[],
+                edits=[],
                 accepted="results/transfer/iter_{iteration}/{embedding}/accepted.npy",
             output:
                 answers="results/transfer/iter_{iteration}/{embedding}/answers.parquet",
@@ -195,6 +198,7 @@ if CONFIG.transfer:
             answers="results/transfer/iter_{iteration}/{embedding}/answers.parquet",
             shards="resources/pool/shards",
             seed_set="resources/seed/train.json",
+            edited=[],
         output:
             collected="results/transfer/iter_{iteration}/{embedding}/collected.json",
         log:

@@ -24,6 +24,9 @@ def main(snakemake: Any) -> None:
             seed=snakemake.params.seed,
             agreement=optional(snakemake.input.agreement),
             gold=optional(snakemake.input.gold),
+            earlier=[Path(path) for path in snakemake.input.earlier],
+            edits=optional(snakemake.input.edits),
+            edited=optional(snakemake.output.get("edited", "")),
         )
 
 

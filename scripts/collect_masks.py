@@ -5,7 +5,7 @@ from typing import Any
 
 from segloop.collection.collect import collect_masks
 from segloop.data.pool import shard_tables
-from segloop.jobs import job
+from segloop.jobs import job, optional
 
 
 def main(snakemake: Any) -> None:
@@ -19,6 +19,7 @@ def main(snakemake: Any) -> None:
             seed_set=Path(snakemake.input.seed_set),
             output=Path(snakemake.output.collected),
             iteration=int(snakemake.wildcards.iteration),
+            edited=optional(snakemake.input.edited),
         )
 
 

@@ -19,6 +19,7 @@ def main(snakemake: Any) -> None:
             score=snakemake.params.index["score"],
             duplicates_iou=snakemake.params.duplicates["iou"],
             iteration=int(snakemake.wildcards.iteration),
+            earlier_edited=[Path(path) for path in snakemake.input.earlier_edited] or None,
         )
 
 

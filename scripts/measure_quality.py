@@ -22,6 +22,7 @@ def main(snakemake: Any) -> None:
             seed=snakemake.params.seed,
             truth_match=optional(snakemake.input.truth_match),
             recorded=optional(snakemake.input.recorded),
+            edited=optional(snakemake.input.edited),
         )
 
 

@@ -18,6 +18,7 @@ def main(snakemake: Any) -> None:
             answers=optional(snakemake.input.answers),
             collected=optional(snakemake.input.collected),
             quality=optional(snakemake.input.quality),
+            edited=optional(snakemake.input.edited),
             benchmarks={step: [Path(path) for path in paths] for step, paths in snakemake.params.benchmarks.items()},
             prices=PricesConfig.model_validate(snakemake.params.prices),
             loop=LoopConfig.model_validate(snakemake.params.loop),

@@ -55,12 +55,50 @@ def _parser() -> argparse.ArgumentParser:
     _add_simulate(commands)
     _add_export(commands)
     _add_doctor(commands)
+    _add_label(commands)
 
     forget = commands.add_parser("forget", help="remove an annotator's name; the answers stay")
     forget.add_argument("--annotator", required=True, metavar="ID", help="the id that the answers hold")
     forget.add_argument("--answers", required=True, type=Path, metavar="DIR", help="folder of people's answers")
     forget.set_defaults(command=_forget)
     return parser
+
+
+def _add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    label = commands.add_parser("label", help="open LabelMeLite: people answer and draw in the browser")
+    label.add_argument("--run", type=Path, metavar="DIR", help="a run directory, whose questions people answer")
+    label.add_argument("--iteration", type=_positive, metavar="I", help="of the run (default: the last one)")
+    label.add_argument("--annotations", type=Path, metavar="FILE", help="a COCO file, without the loop")
+    label.add_argument("--images", metavar="DIR|URL", help="folder or URL base of its images, or a folder alone")
+    label.add_argument("--bundle", type=Path, metavar="FILE", help="a file of questions, such as the thesis author's")
+    label.add_argument(
+        "--allow", action="append", default=[], metavar="DIR|URL", help="more places of images; repeatable"
+    )
+    label.add_argument("--data", type=Path, metavar="DIR", help="where the database lies (default: beside the data)")
+    label.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    label.add_argument("--port", type=int, default=0, help="port to listen on (default: a free one)")
+    label.add_argument("--public", metavar="URL", help="the address that people type, when a proxy stands before")
+    label.add_argument("--adapter", choices=("lab", "study", "mturk", "file"), help="how people come (default: lab)")
+    label.add_argument("--settings", type=Path, metavar="FILE", help="YAML with the other settings (docs/labelling.md)")
+    label.add_argument("--no-tokens", action="store_true", help="on 127.0.0.1: whoever reaches the server is its owner")
+    label.add_argument("--open", action="store_true", help="open the browser")
+    label.set_defaults(command=_label)
+
+    bundle = commands.add_parser("bundle", help="questions as files for people without a network, and answers back")
+    ways = bundle.add_subparsers(required=True, metavar="out|in")
+    out = ways.add_parser("out", help="lease questions of a run to somebody, and write them with their images")
+    out.add_argument("--name", required=True, help="who will answer them")
+    out.add_argument("--tasks", type=_positive, default=1, help="number of bundles (default: %(default)s)")
+    out.add_argument("--days", type=_positive, default=14, help="lease; then others are asked (default: %(default)s)")
+    out.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to write into")
+    back = ways.add_parser("in", help="take answered bundles back")
+    back.add_argument("files", nargs="+", type=Path, metavar="FILE", help="files that LabelMeLite wrote")
+    for way in (out, back):
+        way.add_argument("--run", required=True, type=Path, metavar="DIR", help="run directory")
+        way.add_argument("--iteration", type=_positive, metavar="I", help="of the run (default: the one that waits)")
+        way.add_argument("--data", type=Path, metavar="DIR", help="where the database lies (default: as for label)")
+    out.set_defaults(command=_bundle_out)
+    back.set_defaults(command=_bundle_in)
 
 
 def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -192,11 +230,32 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _forget(options: argparse.Namespace) -> int:
-    from segloop.annotation.people import forget_annotator
+    from labelmelite.forgetting import forget
+    from segloop.annotation.people import forget_annotator, read_names
 
-    forget_annotator(options.answers, options.annotator)
+    known = [forget(folder, options.annotator) for folder in (options.answers, options.answers / "labelmelite")]
+    if not any(known) or options.annotator in read_names(options.answers):
+        forget_annotator(options.answers, options.annotator)
     print(f"the name of annotator {options.annotator} is forgotten; what they answered stays")
     return 0
+
+
+def _label(options: argparse.Namespace) -> int:
+    from labelmelite.command import label
+
+    return label(options)
+
+
+def _bundle_out(options: argparse.Namespace) -> int:
+    from labelmelite.command import bundle_out
+
+    return bundle_out(options)
+
+
+def _bundle_in(options: argparse.Namespace) -> int:
+    from labelmelite.command import bundle_in
+
+    return bundle_in(options)
 
 
 def _simulate(options: argparse.Namespace) -> int:

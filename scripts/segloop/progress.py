@@ -51,7 +51,7 @@ _ASKS: Final = (
     ),
     Step(
         "annotate",
-        ("verdicts.parquet", "answers.parquet", "certificates.json", "annotators.json"),
+        ("verdicts.parquet", "answers.parquet", "certificates.json", "annotators.json", "edited.json"),
     ),
     Step("collect", ("collected.json",)),
 )

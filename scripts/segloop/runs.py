@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import time
@@ -104,8 +105,10 @@ def asking(iteration: int, directory: Path, annotation: AnnotationConfig) -> str
     """Return what to tell a person when a run waits for people's answers about an iteration."""
     folder = directory / annotation.answers_root / f"iter_{iteration}"
     return (
-        f"\nThe questions of iteration {iteration} wait for people's answers. The same command goes on once\n"
-        f"  {folder / 'answers.jsonl'} and\n  {folder / 'complete.json'} exist.\n"
+        f"\nThe questions of iteration {iteration} wait for people's answers. Ask them in the browser with\n"
+        f"  segloop label --run {shlex.quote(str(directory))} --iteration {iteration}\n"
+        f"or put them into\n  {folder / 'answers.jsonl'} and then write\n  {folder / 'complete.json'}\n"
+        "The command that started this run goes on once both files exist.\n"
     )
 
 
@@ -120,6 +123,7 @@ def redrawing(last: int, directory: Path, annotation: AnnotationConfig) -> str:
             lines.append(
                 f"\n{quality['redrawn']} of the {quality['sample']} masks in\n  {folder / 'quality_sample.json'}\n"
                 f"are redrawn in\n  {target}\n"
+                f"Draw them with: segloop label --run {shlex.quote(str(directory))} --iteration {iteration}\n"
             )
     return "".join(lines)
 

@@ -1,7 +1,7 @@
 """Questions, answers and verdicts of an iteration, answered by the oracle or replayed from people's answers."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -24,17 +24,18 @@ from segloop.annotation.answers import (
     write_answers,
 )
 from segloop.annotation.certificates import delta_of_iteration, write_certificates
+from segloop.annotation.edits import judge_edited, read_edits, write_edited
 from segloop.annotation.oracle import good, read_truth_match
-from segloop.annotation.people import Record, match_records, policy_answers, read_gold, read_records
+from segloop.annotation.people import Record, read_gold, read_records
 from segloop.annotation.policies import Decision, Policy, make_policy
 from segloop.annotation.probabilities import probability_path, read_probabilities
 from segloop.annotation.quality import GOLD_SHARE, claim, measure_annotators
+from segloop.annotation.recorded import Replay, policy_seed
 from segloop.annotation.verdicts import DUPLICATE, Verdicts, write_verdicts
 from segloop.annotation.world import World, build_world
 from segloop.config import AnnotationConfig
 from segloop.errors import SegloopError
 from segloop.files import fingerprint, write_json
-from segloop.randomness import seed_of
 from segloop.store.index import Index, read_index
 from segloop.store.reduced import read_reduced
 from segloop.store.tree import read_tree
@@ -240,11 +241,6 @@ def annotate_oracle(
     write_verdicts(verdicts, judge(rows, world, decision))
     _write_what_is_claimed(certificates, annotators, decision, table, gold, config, iteration)
     logger.info("%d questions, %d of %d accepted", len(asked.row), np.sum(decision.verdict == 1), len(world))
-
-
-def policy_seed(seed: int, iteration: int) -> int:
-    """Return the seed of a policy's draws in an iteration of a run."""
-    return seed_of("annotate", seed, iteration)
 
 
 def judge(index: Index, world: World, decision: Decision) -> Verdicts:
@@ -473,6 +469,9 @@ def annotate_people(
     seed: int,
     agreement: Path | None = None,
     gold: Path | None = None,
+    earlier: Sequence[Path] = (),
+    edits: Path | None = None,
+    edited: Path | None = None,
 ) -> None:
     """Replay people's answers through the policy that asked the questions, and judge every prediction.
 
@@ -487,6 +486,12 @@ def annotate_people(
         What `distillation` reads its probabilities from.
     gold
         Truth of the masks of gold questions, see `segloop.annotation.people.read_gold`.
+    earlier
+        `recorded` of the earlier iterations, in their order: what they say of masks of this one is known.
+    edits
+        Masks that people have mended, see `segloop.annotation.edits.read_edits`; None where there are none.
+    edited
+        edited.json, the file to write with those that count; None: none is written.
 
     Raises
     ------
@@ -498,9 +503,9 @@ def annotate_people(
     probability = None if path is None else read_probabilities(path, len(rows))
     world = build_world(rows, read_tree(tree), read_reduced(reduced), probability)
     records, known = read_records(recorded), read_gold(gold)
-    matched = match_records(records, rows, world)
-    log = policy_answers(records, matched, world, config.audit.votes)
-    decision = make_policy(config, iteration).step(world, log, policy_seed(seed, iteration))
+    replay = Replay(world, rows, config, iteration, seed, [read_records(path) for path in earlier])
+    reached = replay(records)
+    decision, matched, config = reached.decision, reached.rows, reached.config
     if not decision.done:
         votes = f" ({config.audit.votes} annotators for each of an audit)" if config.audit.votes > 1 else ""
         raise SegloopError(
@@ -517,8 +522,12 @@ def annotate_people(
         if row >= 0:
             record["prediction"] = int(world.prediction[row])
     table = pa.Table.from_pylist(records, schema=ANSWER_SCHEMA)
+    mended = [] if edits is None else read_edits(edits)
+    judged, kept = judge_edited(judge(rows, world, decision), rows, mended)
     write_answers(answers, table)
-    write_verdicts(verdicts, judge(rows, world, decision))
+    if edited is not None:
+        write_edited(edited, kept, mended, config.hourly_wage)
+    write_verdicts(verdicts, judged)
     _write_what_is_claimed(certificates, annotators, decision, table, known, config, iteration)
 
 

@@ -1,13 +1,13 @@
 """What people leave on disk: their answers, the truth of gold masks, and who they are.
 
-The folder `annotation.answers_root` holds `iter_{i}/answers.jsonl`, to which lines are only ever appended,
-`gold.json`, and `annotators.json`, the one place where a name stands.
+The folder `annotation.answers_root` holds `iter_{i}/answers.jsonl`, `edits.jsonl` and `redraws.jsonl` beside it,
+to which lines are only ever appended, `gold.json`, and `annotators.json`, the one place where a name stands.
 """
 
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,6 @@ from segloop.annotation.quality import combine_votes
 from segloop.annotation.world import World
 from segloop.errors import SegloopError
 from segloop.files import read_json, write_json
-from segloop.store.index import Index
 
 logger = logging.getLogger("segloop.annotation")
 
@@ -141,20 +140,6 @@ def _check_words(record: Record, where: str) -> None:
     if reason is not None and reason not in REASONS[reply]:
         known = ", ".join(REASONS[reply]) or "none"
         raise SegloopError(f"{where}: {reason!r} is no reason of the reply {reply}; known: {known}. Mend that line.")
-
-
-def match_records(records: Iterable[Record], index: Index, world: World) -> Integers:
-    """Return the row of the world that each record is about, int64, -1 where no mask has its key."""
-    place = np.searchsorted(index.prediction, world.prediction)
-    by_key: dict[bytes, dict[int, int]] = {}
-    for row, key in enumerate(index.mask_key[place]):
-        by_key.setdefault(key.tobytes(), {})[int(world.prediction[row])] = row
-    rows = []
-    for record in records:
-        candidates = by_key.get(record["mask_key"], {})
-        # Should two predictions have one mask, the one that was shown comes first.
-        rows.append(candidates.get(record["prediction"], next(iter(candidates.values()), -1)))
-    return np.array(rows, np.int64)
 
 
 def policy_answers(records: list[Record], rows: Integers, world: World, votes: int) -> Answers:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.special import logsumexp
 
+from segloop.annotation.edits import edited_rles, read_edited
 from segloop.annotation.oracle import read_truth_match
 from segloop.annotation.people import Record, check_spent, read_line, read_log
 from segloop.annotation.verdicts import ACCEPTED, DUPLICATE, read_verdicts
@@ -57,6 +58,7 @@ def measure_quality(
     seed: int,
     truth_match: Path | None = None,
     recorded: Path | None = None,
+    edited: Path | None = None,
 ) -> None:
     """Draw the masks that are to be redrawn, and compare them with what was redrawn.
 
@@ -77,6 +79,8 @@ def measure_quality(
         The truth redraws in a simulation: with the mask of the same category that overlaps most.
     recorded
         People's redraws, see `read_redraws`; None while there are none.
+    edited
+        edited.json: what was mended is compared as it was drawn; None where nobody edits.
 
     Raises
     ------
@@ -93,7 +97,7 @@ def measure_quality(
     if truth_match is not None:
         found = _from_truth(rows, drawn, truth_match, annotation)
     else:
-        found = _from_people(rows, drawn, predictions, recorded, annotation)
+        found = _from_people(rows, drawn, predictions, recorded, annotation, edited)
     write_json(output, _quality(rows, accepted, drawn, found, names))
 
 
@@ -156,7 +160,12 @@ def _spent(
 
 
 def _from_people(
-    index: Index, drawn: Rows, predictions: list[Path], recorded: Path | None, config: AnnotationConfig
+    index: Index,
+    drawn: Rows,
+    predictions: list[Path],
+    recorded: Path | None,
+    config: AnnotationConfig,
+    edited: Path | None,
 ) -> _Redrawn:
     """Return the IoU with what people drew; several people's IoUs with one mask are averaged."""
     records = [] if recorded is None else read_redraws(recorded)
@@ -169,7 +178,8 @@ def _from_people(
     redraws = [_spent(one["prediction"], one["annotator"], one["seconds"], one["price"], config) for one in records]
     # The last drawing of each annotator counts.
     latest = {(place[one["mask_key"]], one["annotator"]): one for one in records if one["mask_key"] in place}
-    shown = _rles(index, drawn, predictions)
+    names = index.prediction[drawn].tolist()
+    shown = edited_rles(_rles(index, drawn, predictions), names, read_edited(edited), "the predictions")
     ious: list[list[float]] = [[] for _ in range(len(drawn))]
     for (number, _), one in latest.items():
         ious[number].append(_iou(shown[number], one))

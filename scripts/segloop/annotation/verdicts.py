@@ -23,6 +23,7 @@ NO_REASON: Final = REASONS.index("")
 ANSWERED: Final = REASONS.index("answered")
 CLUSTER: Final = REASONS.index("cluster")
 PREFIX: Final = REASONS.index("prefix")
+EDITED: Final = REASONS.index("edited")
 DUPLICATE: Final = REASONS.index("duplicate")
 
 VERDICT_SCHEMA: Final = pa.schema(

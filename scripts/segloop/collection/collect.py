@@ -10,6 +10,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from segloop.annotation.answers import COUNTED_PURPOSES, read_answers
+from segloop.annotation.edits import edited_rles, read_edited
 from segloop.annotation.verdicts import ACCEPTED, CLUSTER, DUPLICATE, REASONS, Verdicts, read_verdicts
 from segloop.data import masks
 from segloop.data.pool import read_shard
@@ -32,6 +33,7 @@ def collect_masks(
     seed_set: Path,
     output: Path,
     iteration: int,
+    edited: Path | None = None,
 ) -> None:
     """Write every accepted mask that repeats no earlier one, and why it was accepted.
 
@@ -49,12 +51,16 @@ def collect_masks(
         readers), mask_key, weights_sha256, node, verdict_reason and the ids of the answers that it rests on: those on
         the mask itself, or those that decided its cluster.
 
+    edited
+        edited.json: masks that people have mended take the place of the predicted ones, and their provenance names the
+        edit; None where nobody edits.
+
     Raises
     ------
     SegloopError
         If inputs are missing, damaged or do not belong together.
     """
-    judged = read_verdicts(verdicts)
+    judged, mended = read_verdicts(verdicts), read_edited(edited)
     prediction, mask_key = read_index_columns(index, "prediction", "mask_key")
     if not np.array_equal(judged.prediction, prediction):
         raise SegloopError(f"{verdicts} and {index} hold different predictions. Annotate this iteration again.")
@@ -69,7 +75,7 @@ def collect_masks(
         part = slice(int(bounds[number]), int(bounds[number + 1]))
         if part.start == part.stop:
             continue
-        source = _Source(PredictionShard.open(path), row_of[part], accepted[part], judged, mask_key, evidence)
+        source = _Source(PredictionShard.open(path), row_of[part], accepted[part], judged, mask_key, evidence, mended)
         images += source.images(shards[number])
         annotations += source.annotations(first_id=len(annotations) + 1)
     _check_categories(annotations, categories, seed_set)
@@ -121,6 +127,7 @@ class _Source:
     judged: Verdicts
     mask_key: npt.NDArray[np.uint8]
     evidence: _Evidence
+    mended: dict[int, dict[str, Any]]
 
     @cached_property
     def detectors(self) -> list[StoredDetector]:
@@ -154,7 +161,8 @@ class _Source:
 
     def annotations(self, first_id: int) -> list[dict[str, Any]]:
         """Return the records of the accepted masks, numbered from `first_id` on."""
-        rles = self.shard.rles(self.row)
+        names = self.judged.prediction[self.place].tolist()
+        rles = edited_rles(self.shard.rles(self.row), names, self.mended, str(self.shard.path))
         area, box = masks.area(rles).tolist(), masks.boxes(rles).tolist()
         image_id = self.shard.image_id[self.row].tolist()
         category = self.shard.category[self.row].tolist()
@@ -192,7 +200,13 @@ class _Source:
             "node": None if node < 0 else node,
             "verdict_reason": REASONS[reason],
             "answers": rests_on,
-        }
+        } | self._edit(prediction)
+
+    def _edit(self, prediction: int) -> dict[str, Any]:
+        """Return who mended a mask; `mask_key` stays that of the predicted one."""
+        if prediction not in self.mended:
+            return {}
+        return {"edit": {name: self.mended[prediction][name] for name in ("edit_id", "annotator", "time")}}
 
 
 def _check_categories(annotations: list[dict[str, Any]], categories: list[dict[str, Any]], seed_set: Path) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from segloop.annotation.edits import read_edited
 from segloop.annotation.oracle import groups_of, mask_iou
-from segloop.annotation.verdicts import DUPLICATE, UNDECIDED, read_verdicts
+from segloop.annotation.verdicts import ACCEPTED, DUPLICATE, REJECTED, UNDECIDED, read_verdicts
 from segloop.data import masks
 from segloop.data.masks import Rle
 from segloop.errors import SegloopError
@@ -29,6 +30,7 @@ def index_predictions(
     score: float,
     duplicates_iou: float,
     iteration: int,
+    earlier_edited: list[Path] | None = None,
 ) -> None:
     """Write the index: predictions above a score, their mask keys, and which of them repeat a judged one.
 
@@ -49,6 +51,9 @@ def index_predictions(
         Strictly above this a prediction enters the index.
     iteration
         The number of this iteration, to check the stores against.
+    earlier_edited
+        edited.json of the same earlier iterations; None where nobody edits. A mask that was mended is compared with as
+        it was drawn, and as it was predicted it counts as rejected.
 
     Raises
     ------
@@ -57,7 +62,9 @@ def index_predictions(
     """
     if len(earlier) != len(earlier_verdicts) or any(len(stores) != len(predictions) for stores in earlier):
         raise ValueError("each earlier iteration has one store a shard and one file of verdicts")
-    judged = [_Judged.read(path) for path in earlier_verdicts]
+    none: list[dict[int, dict[str, Any]]] = [{}] * len(earlier)
+    mended = none if earlier_edited is None else [read_edited(path) for path in earlier_edited]
+    judged = [_Judged.read(path, edits) for path, edits in zip(earlier_verdicts, mended, strict=True)]
     parts, models = [], set()
     # Older iterations may be losing what their retention does not keep; not while their masks are read.
     with file_lock(lock_of(output), exclusive=False):
@@ -131,14 +138,15 @@ class _Judged:
     shard: npt.NDArray[np.int64]
     row: npt.NDArray[np.int64]
     verdict: npt.NDArray[np.int8]
+    mended: dict[int, dict[str, Any]]
 
     @staticmethod
-    def read(path: Path) -> "_Judged":
+    def read(path: Path, mended: dict[int, dict[str, Any]]) -> "_Judged":
         verdicts = read_verdicts(path)
         kept = (verdicts.verdict != UNDECIDED) & (verdicts.reason != DUPLICATE)
         ids = verdicts.prediction[kept]
         _, shard, row = unpack_prediction_ids(ids)
-        return _Judged(ids, shard, row, verdicts.verdict[kept])
+        return _Judged(ids, shard, row, verdicts.verdict[kept], mended)
 
 
 class _EarlierMasks:
@@ -155,8 +163,12 @@ class _EarlierMasks:
         rows = judged.row[low:high]
         image_id, category, rles = shard.image_id[rows], shard.category[rows], shard.rles(rows)
         for place in range(len(rows)):
-            record = (int(judged.prediction[low + place]), int(judged.verdict[low + place]), rles[place])
-            self._found[int(image_id[place]), int(category[place])].append(record)
+            name, verdict = int(judged.prediction[low + place]), int(judged.verdict[low + place])
+            found = self._found[int(image_id[place]), int(category[place])]
+            edit = judged.mended.get(name)
+            if edit is not None:
+                found.append((name, ACCEPTED, edit["segmentation"]))
+            found.append((name, verdict if edit is None else REJECTED, rles[place]))
 
     def of(self, image: int, category: int) -> list[tuple[int, int, Rle]]:
         """Return (prediction id, verdict, mask) in ascending order of ids."""

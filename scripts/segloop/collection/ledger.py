@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from segloop.annotation.answers import read_answers
+from segloop.annotation.edits import edit_work
 from segloop.config import LoopConfig, PricesConfig
 from segloop.errors import SegloopError
 from segloop.files import read_json, write_json
@@ -37,6 +38,7 @@ def tally_iteration(
     answers: Path | None = None,
     collected: Path | None = None,
     quality: Path | None = None,
+    edited: Path | None = None,
 ) -> None:
     """Write the ledger of an iteration.
 
@@ -50,10 +52,12 @@ def tally_iteration(
         Of this iteration; None in iteration 0, in which nobody is asked.
     quality
         quality.json of this iteration; None where no mask is redrawn.
+    edited
+        edited.json of this iteration; None where nobody edits.
     output
-        {"schema_version", "iteration", "accepted", "people": {"questions", "redraws", "seconds", "dollars",
-        "by_purpose", "by_annotator"}, "categories": {name: {"questions", "redraws", "seconds", "dollars", "accepted",
-        "value_per_mask"}},
+        {"schema_version", "iteration", "accepted", "people": {"questions", "redraws", "edits", "seconds",
+        "dollars", "by_purpose", "by_annotator"}, "categories": {name: {"questions", "redraws", "edits", "seconds",
+        "dollars", "accepted", "value_per_mask"}},
         "machine": {"gpu_hours", "cpu_hours", "dollars", "steps"}, "total_dollars", "per_accepted_mask": {"questions",
         "seconds", "total_dollars"} or null, "value"}. `accepted` are new masks, `value` is what they are worth in
         dollars, null where the configuration does not say.
@@ -67,7 +71,7 @@ def tally_iteration(
     ledger: dict[str, Any] = {"schema_version": LEDGER_SCHEMA, "iteration": iteration, "accepted": 0}
     ledger |= {"people": _People.none().record(), "categories": {}, "machine": machine, "value": None}
     if index is not None and answers is not None and collected is not None:
-        table, masks = _work(read_answers(answers), quality), read_json(collected)
+        table, masks = _work(read_answers(answers), quality, edited), read_json(collected)
         values = value_per_mask(loop, read_json(evaluation)["ap_per_category"])
         categories = _categories(table, index, masks, values)
         ledger |= {"accepted": len(masks["annotations"]), "people": _people(table), "categories": categories}
@@ -85,7 +89,7 @@ def tally_run(*, ledgers: list[Path], prices: PricesConfig, output: Path) -> Non
     values = [one["value"] for one in iterations if one["value"] is not None]
     total = {
         "accepted": sum(one["accepted"] for one in iterations),
-        "people": _summed(iterations, "people", ("questions", "redraws", "seconds", "dollars")),
+        "people": _summed(iterations, "people", ("questions", "redraws", "edits", "seconds", "dollars")),
         "machine": _summed(iterations, "machine", ("gpu_hours", "cpu_hours", "dollars")),
         "value": sum(values) if values else None,
     }
@@ -101,7 +105,7 @@ def tally_run(*, ledgers: list[Path], prices: PricesConfig, output: Path) -> Non
 
 
 def _summed(iterations: list[dict[str, Any]], part: str, names: tuple[str, ...]) -> dict[str, Any]:
-    # A ledger that was written before redraws were counted has none.
+    # A ledger that was written before redraws and edits were counted has none.
     return {name: sum(one[part].get(name, 0) for one in iterations) for name in names}
 
 
@@ -122,24 +126,28 @@ def _with_totals(ledger: dict[str, Any]) -> dict[str, Any]:
 class _People:
     questions: int
     redraws: int
+    edits: int
     seconds: float
     dollars: float
 
     @staticmethod
     def none() -> "_People":
-        return _People(0, 0, 0.0, 0.0)
+        return _People(0, 0, 0, 0.0, 0.0)
 
     def record(self) -> dict[str, Any]:
         return asdict(self) | {"by_purpose": {}, "by_annotator": {}}
 
 
-def _work(answers: pa.Table, quality: Path | None) -> pa.Table:
-    """Return a row for each answer and each mask that was redrawn, with `purpose` redraw."""
+def _work(answers: pa.Table, quality: Path | None, edited: Path | None) -> pa.Table:
+    """Return a row for each answer, and for each mask that was redrawn or edited, with the `purpose` redraw or edit."""
     columns = ("prediction", "annotator", "purpose", "seconds", "price")
-    table = answers.select(columns).append_column("redraws", pa.array([0] * len(answers), pa.int64()))
+    table = answers.select(columns)
+    for name in ("redraws", "edits"):
+        table = table.append_column(name, pa.array([0] * len(answers), pa.int64()))
     redraws = [] if quality is None else read_json(quality)["redraws"]
-    more = {"purpose": "redraw", "redraws": 1}
-    rows = [one | more | {"prediction": int(one["prediction"])} for one in redraws]
+    rows = [one | {"purpose": "redraw", "redraws": 1, "edits": 0} for one in redraws]
+    rows += [one | {"purpose": "edit", "redraws": 0, "edits": 1} for one in edit_work(edited)]
+    rows = [one | {"prediction": int(one["prediction"])} for one in rows]
     return pa.concat_tables([table, pa.Table.from_pylist(rows, schema=table.schema)]).combine_chunks()
 
 
@@ -150,19 +158,20 @@ def _people(work: pa.Table) -> dict[str, Any]:
 
 
 def _sums(work: pa.Table, column: str) -> dict[str, _People]:
-    """Return questions, redraws, seconds and dollars by the values of a column, in alphabetical order."""
+    """Return questions, redraws, edits, seconds and dollars by the values of a column, in alphabetical order."""
     costs = [pc.fill_null(work.column(name), 0.0) for name in ("seconds", "price")]
     # One thread: sums of floating point numbers depend on their order.
-    table = pa.table(
-        [work.column(column), work.column("redraws"), *costs], names=["key", "redraws", "seconds", "price"]
-    )
-    wanted = [([], "count_all"), ("redraws", "sum"), ("seconds", "sum"), ("price", "sum")]
+    counts = [work.column(name) for name in ("redraws", "edits")]
+    names = ["key", "redraws", "edits", "seconds", "price"]
+    table = pa.table([work.column(column), *counts, *costs], names=names)
+    wanted = [([], "count_all"), *((name, "sum") for name in names[1:])]
     rows = sorted(
         table.group_by("key", use_threads=False).aggregate(wanted).to_pylist(), key=lambda row: str(row["key"])
     )
     return {
         row["key"]: _People(
-            row["count_all"] - row["redraws_sum"], row["redraws_sum"], row["seconds_sum"], row["price_sum"]
+            row["count_all"] - row["redraws_sum"] - row["edits_sum"],
+            *(row[f"{name}_sum"] for name in ("redraws", "edits", "seconds", "price")),
         )
         for row in rows
     }

@@ -10,9 +10,10 @@ import numpy.typing as npt
 from segloop.annotation.annotators import Annotators
 from segloop.annotation.answers import YES
 from segloop.annotation.certificates import Certificate, delta_of_iteration
-from segloop.annotation.driver import Asked, ask_the_rest, ask_until_done, policy_seed
+from segloop.annotation.driver import Asked, ask_the_rest, ask_until_done
 from segloop.annotation.policies import Decision, make_policy
 from segloop.annotation.quality import GOLD_SHARE, claimed_precision, gold_bound, majority
+from segloop.annotation.recorded import policy_seed
 from segloop.annotation.verdicts import ACCEPTED, NO_REASON
 from segloop.annotation.world import World
 from segloop.config import AnnotationConfig

@@ -8,10 +8,11 @@ import pytest
 
 from segloop.annotation.answers import Answers, read_answers
 from segloop.annotation.certificates import read_certificates
-from segloop.annotation.driver import annotate_oracle, annotate_people, policy_seed
+from segloop.annotation.driver import annotate_oracle, annotate_people
 from segloop.annotation.oracle import MATCH_SCHEMA
 from segloop.annotation.policies import make_policy
 from segloop.annotation.quality import claimed_precision
+from segloop.annotation.recorded import policy_seed
 from segloop.annotation.tables import write_table
 from segloop.annotation.verdicts import ANSWERED, CLUSTER, DUPLICATE, read_verdicts
 from segloop.annotation.world import build_world

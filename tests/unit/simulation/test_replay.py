@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from segloop.annotation.annotators import Annotators
 from segloop.annotation.answers import YES
 from segloop.annotation.certificates import Certificate
-from segloop.annotation.driver import ask_the_rest, ask_until_done, policy_seed
+from segloop.annotation.driver import ask_the_rest, ask_until_done
 from segloop.annotation.policies import Decision, make_policy
 from segloop.annotation.policies.base import Judgement, Known
+from segloop.annotation.recorded import policy_seed
 from segloop.annotation.verdicts import ACCEPTED, CLUSTER
 from segloop.config import AnnotationConfig, AuditConfig, OracleConfig
 from segloop.simulation.replay import Curve, _Course, certified_precision, settings_of, simulate

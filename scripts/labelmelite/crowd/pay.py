@@ -1,0 +1,100 @@
+"""Who is paid what. Platform ids stand in a file of their own, apart from the answers, and nowhere else."""
+
+import csv
+import io
+import json
+import logging
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any, Final
+
+from labelmelite.clock import iso
+from labelmelite.errors import ApiError
+from labelmelite.security import Person, Visitor
+
+logger = logging.getLogger("labelmelite")
+
+FILE: Final = "pay.jsonl"
+
+
+def note(folder: Path, now: float, person: Person, kind: str, visitor: Visitor) -> None:
+    """Put down that somebody came, under the platform's id; the file is for its owner alone."""
+    if person.preview:
+        return
+    line = {
+        "time": iso(now),
+        "annotator": person.id,
+        "adapter": kind,
+        "worker": visitor.id,
+        "study": visitor.kept.get("study", ""),
+        "submission": visitor.kept.get("submission", ""),
+    }
+    try:
+        descriptor = os.open(folder / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(descriptor, (json.dumps(line) + "\n").encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise ApiError("storage", f"The pay list could not be written ({error.strerror}). Try again.") from None
+
+
+def read(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return what the pay list says of each annotator; a line that was cut off is left aside."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    try:
+        lines = (folder / FILE).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return found
+    for number, text in enumerate(lines, start=1):
+        try:
+            line = json.loads(text)
+            found.setdefault(line["annotator"], []).append(line)
+        except (ValueError, KeyError, TypeError):
+            logger.warning("%s, line %d is damaged and left aside", folder / FILE, number)
+    return found
+
+
+def table(connection: sqlite3.Connection, people: dict[str, list[dict[str, Any]]], wage: float) -> str:
+    """Return the pay list as CSV: answers and changes, hours, and dollars at a wage.
+
+    Parameters
+    ----------
+    wage
+        US dollars an hour.
+    """
+    rows = connection.execute(
+        "SELECT annotator.id, adapter, name, count(event.seq) AS events, coalesce(sum(event.seconds), 0) AS seconds,"
+        " count(DISTINCT event.task) AS tasks"
+        " FROM annotator LEFT JOIN name ON name.annotator = annotator.id"
+        " LEFT JOIN event ON event.annotator = annotator.id AND event.seconds IS NOT NULL"
+        " GROUP BY annotator.id ORDER BY annotator.created"
+    )
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["annotator", "name", "adapter", "worker", "submissions", "tasks", "events", "hours", "dollars"])
+    for row in rows:
+        visits = people.get(row["id"], [])
+        submissions = dict.fromkeys(visit["submission"] for visit in visits if visit["submission"])
+        hours = row["seconds"] / 3600
+        writer.writerow(
+            [
+                row["id"],
+                _cell(row["name"] or ""),
+                row["adapter"],
+                _cell(visits[0]["worker"] if visits else ""),
+                _cell(" ".join(submissions)),
+                row["tasks"],
+                row["events"],
+                f"{hours:.4f}",
+                f"{hours * wage:.2f}",
+            ]
+        )
+    return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    # Spreadsheets run cells that begin so as formulas.
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

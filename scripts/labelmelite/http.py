@@ -1,0 +1,85 @@
+"""What every route does with a request's body and a response's."""
+
+import json
+from typing import Any, Final
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+
+from labelmelite.errors import ApiError
+
+MAX_BODY: Final = 16 << 20
+"""Bytes of a JSON body."""
+
+
+async def read_bytes(request: Request, limit: int = MAX_BODY) -> bytes:
+    """Return the body, and refuse one of more than `limit` bytes before it is read whole."""
+    declared = request.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    parts, size = [], 0
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > limit:
+                raise _too_large(limit)
+            parts.append(part)
+    except ClientDisconnect:
+        raise ApiError("bad_request", "The request was cut off; send it again.") from None
+    return b"".join(parts)
+
+
+async def body(request: Request, limit: int = MAX_BODY) -> dict[str, Any]:
+    """Return the JSON object that a request holds."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise ApiError("bad_request", "The request must hold JSON (content type application/json).")
+    raw = await read_bytes(request, limit)
+    try:
+        value = json.loads(raw, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise ApiError("bad_request", f"The request is no valid JSON ({error}).") from None
+    if not isinstance(value, dict):
+        raise ApiError("bad_request", "The request must hold a JSON object.")
+    return value
+
+
+def field(value: dict[str, Any], name: str, kind: type | tuple[type, ...], default: Any = ...) -> Any:
+    """Return a field of the wanted type; without `default` it must be there."""
+    found = value.get(name)
+    if found is None and default is not ...:
+        return default
+    wrong = isinstance(found, bool) and kind is not bool
+    if wrong or not isinstance(found, kind):
+        names = kind.__name__ if isinstance(kind, type) else " or ".join(one.__name__ for one in kind)
+        raise ApiError("bad_request", f"The field {name!r} is missing or no {names}.")
+    return found
+
+
+def number_of(text: str | None, name: str, default: int, low: int = 0, high: int = 1 << 53) -> int:
+    """Return a whole number of the query, clipped to a range."""
+    if text is None or text == "":
+        return default
+    if not text.lstrip("-").isdigit() or len(text) > 18:
+        raise ApiError("bad_request", f"{name} must be a whole number.")
+    return min(max(int(text), low), high)
+
+
+def path_number(request: Request, name: str) -> int:
+    """Return a number of the path; anything else is not found."""
+    text = str(request.path_params[name])
+    if not text.isascii() or not text.isdigit() or len(text) > 15:
+        raise ApiError("not_found", "There is no such page or record.")
+    return int(text)
+
+
+def answer(value: Any, status: int = 200) -> JSONResponse:
+    """Return a JSON response that nobody stores."""
+    return JSONResponse(value, status, headers={"Cache-Control": "no-store"})
+
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError("too_large", f"The request is larger than {limit >> 20} MiB.")
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

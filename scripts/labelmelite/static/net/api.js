@@ -1,0 +1,130 @@
+// @ts-check
+/** What pages ask of the server; see docs/labelmelite-api.md. Pages never speak to another host. */
+
+/**
+ * @typedef {object} Session
+ * @property {{id: string, name: string, role: "owner" | "annotator" | "reader"}} annotator
+ * @property {string} csrf
+ * @property {"lab" | "study" | "mturk" | "file"} adapter
+ * @property {boolean} preview
+ * @property {{run: string, iteration: number} | null} loop
+ * @property {{text: string, rule: string, t_iou: number, text_version: string, default: "none" | "no", layout: "filmstrip" | "grid", advance: boolean}} question
+ * @property {Record<string, string[]>} keys
+ */
+
+const HEADER_SESSION = "labelmelite.session";
+
+/** A request that was refused or did not arrive; `code` is the server's, or "offline". */
+export class ApiError extends Error {
+  /**
+   * @param {number} status
+   * @param {string} code
+   * @param {string} message  A sentence for the person.
+   */
+  constructor(status, code, message) {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+
+  /** Whether the same request may go through later. */
+  get transient() {
+    return this.code === "offline" || this.code === "storage" || this.code === "unavailable" || this.status >= 500;
+  }
+}
+
+/** @type {Session | null} */
+let session = null;
+
+/**
+ * Return who is signed in; asks the server once.
+ * @returns {Promise<Session>}
+ */
+export async function getSession() {
+  session ??= /** @type {Session} */ (await request("GET", "/api/session"));
+  return session;
+}
+
+/**
+ * Exchange a token for a session.
+ * @param {Record<string, unknown>} token
+ * @returns {Promise<Session>}
+ */
+export async function signIn(token) {
+  const given = /** @type {Session & {session?: string}} */ (await request("POST", "/api/session", token));
+  // Inside the frame of a crowd platform cookies may be blocked; there the header carries the session.
+  if (given.session && window.top !== window.self) sessionStorage.setItem(HEADER_SESSION, given.session);
+  session = given;
+  return given;
+}
+
+export async function signOut() {
+  await request("DELETE", "/api/session");
+  sessionStorage.removeItem(HEADER_SESSION);
+  session = null;
+}
+
+/**
+ * Ask the server.
+ * @param {string} method
+ * @param {string} path
+ * @param {unknown=} body  Sent as JSON, or as it is if it is a form.
+ * @param {{keepalive?: boolean, signal?: AbortSignal}=} options
+ * @returns {Promise<any>}
+ */
+export async function request(method, path, body, options = {}) {
+  const headers = new Headers({ Accept: "application/json" });
+  const own = sessionStorage.getItem(HEADER_SESSION);
+  if (own) headers.set("Authorization", `Bearer ${own}`);
+  if (method !== "GET" && session) headers.set("X-Labelmelite", session.csrf);
+  let content;
+  if (body instanceof FormData) {
+    content = body;
+  } else if (body !== undefined) {
+    headers.set("Content-Type", "application/json");
+    content = JSON.stringify(body);
+  }
+  let response;
+  try {
+    response = await fetch(path, { method, headers, body: content, credentials: "same-origin", ...options });
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") throw error;
+    throw new ApiError(0, "offline", "The server cannot be reached. What you did is kept here and sent again.");
+  }
+  if (response.status === 204) return null;
+  const text = await response.text();
+  let given = null;
+  try {
+    given = text ? JSON.parse(text) : null;
+  } catch {
+    throw new ApiError(response.status || 500, "unavailable", "The server's answer cannot be read.");
+  }
+  if (!response.ok) {
+    const error = given?.error ?? {};
+    throw new ApiError(response.status, error.code ?? "unavailable", error.message ?? `The server answered ${response.status}.`);
+  }
+  return given;
+}
+
+/**
+ * Return an address of the server with a query, leaving out what is empty.
+ * @param {string} path
+ * @param {Record<string, string | number | null | undefined>} query
+ */
+export function withQuery(path, query) {
+  const search = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) {
+    if (value !== null && value !== undefined && value !== "") search.set(name, String(value));
+  }
+  const text = search.toString();
+  return text ? `${path}?${text}` : path;
+}
+
+/** Return a random name that nobody else has; works without a secure context too. */
+export function uuid() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
+}

@@ -1,0 +1,229 @@
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from labelmelite import security
+from labelmelite.app import create_app
+from labelmelite.settings import Settings
+from labelmelite.store import FILE, Store
+
+from .conftest import Page, rectangle
+
+JSON = {"content-type": "application/json"}
+
+
+def test_nobody_is_signed_in_without_a_token(client: TestClient) -> None:
+    for path in ("/api/session", "/api/datasets", "/api/datasets/1/images/1/pixels", "/api/datasets/1/export"):
+        response = client.get(path)
+        assert response.status_code == 401 and response.json()["error"]["code"] == "sign_in"
+    assert client.post("/api/events", json={"client": "c", "events": []}).status_code == 401
+
+
+@pytest.mark.parametrize("token", ["", "x", "x" * 43, "x" * 5000, "\ud800", "é"])
+def test_forged_tokens(client: TestClient, token: str) -> None:
+    import json
+
+    response = client.post("/api/session", content=json.dumps({"token": token}), headers=JSON)
+    assert response.status_code == 401
+    if token.isascii() and token:
+        assert client.get("/api/session", headers={"Authorization": f"Bearer {token}"}).status_code == 401
+        assert client.get("/api/session", headers={"Cookie": f"labelmelite={token}"}).status_code == 401
+
+
+def test_a_link_works_once(client: TestClient, store: Store) -> None:
+    token = store.write_now(client.app.state.guard.invite_owner)  # type: ignore[attr-defined]
+    response = client.post("/api/session", json={"token": token})
+    assert response.status_code == 200
+    cookie = response.headers["set-cookie"]
+    assert "HttpOnly" in cookie and "SameSite=strict" in cookie and "Path=/" in cookie
+    again = client.post("/api/session", json={"token": token}, headers={"X-Labelmelite": response.json()["csrf"]})
+    assert again.status_code == 410 and again.json()["error"]["code"] == "gone"
+    # The cookie alone is enough to look.
+    assert client.get("/api/session").json()["annotator"]["role"] == "owner"
+
+
+class Later:
+    """The server's clock, moved on by hand."""
+
+    def __init__(self, store: Store) -> None:
+        self.seconds, self.now_before = 0.0, store.clock.now
+        store.clock.now = lambda: self.now_before() + self.seconds  # type: ignore[method-assign]
+
+
+def test_links_and_sessions_end(join: Callable[..., Page], client: TestClient, store: Store) -> None:
+    later = Later(store)
+    guard = client.app.state.guard  # type: ignore[attr-defined]
+    page = join("annotator")
+    token = store.write_now(lambda c: guard.invite(c, "x", "annotator", 1)["token"])
+    later.seconds = 1.1 * security.DAY
+    assert client.post("/api/session", json={"token": token}).status_code == 410
+    assert page.get("/api/session").status_code == 200
+    later.seconds = 31 * security.DAY
+    guard._known.clear()
+    assert page.get("/api/session").status_code == 401
+
+
+def test_a_revoked_link_ends_its_sessions(join: Callable[..., Page]) -> None:
+    owner = join("owner")
+    made = owner.post("/api/invites", {"name": "Bob", "role": "annotator", "days": 2}).json()
+    assert made["link"] == f"http://127.0.0.1/join#{made['token']}"
+    session = owner.client.post("/api/session", json={"token": made["token"]}).json()
+    owner.client.cookies.clear()
+    bob = Page(owner.client, session)
+    assert bob.get("/api/datasets").status_code == 200
+    (listed,) = [one for one in owner.get("/api/invites").json()["invites"] if one["id"] == made["id"]]
+    assert listed["annotator"] == session["annotator"]["id"] and "token" not in listed and "hash" not in listed
+    assert owner.delete(f"/api/invites/{made['id']}").status_code == 200
+    assert bob.get("/api/datasets").status_code == 401
+    assert owner.delete(f"/api/invites/{made['id']}").status_code == 404
+
+
+def test_signing_out(page: Page) -> None:
+    assert page.delete("/api/session").status_code == 200
+    assert page.get("/api/session").status_code == 401
+
+
+def test_tokens_are_not_in_the_database(join: Callable[..., Page], store: Store) -> None:
+    owner = join("owner")
+    made = owner.post("/api/invites", {"role": "reader"}).json()
+    store.write_now(lambda c: c.execute("SELECT 1").fetchone())
+    for path in store.folder.glob(f"{FILE}*"):
+        content = path.read_bytes()
+        assert made["token"].encode() not in content
+        assert owner.session["session"].encode() not in content
+
+
+def test_a_change_needs_the_header_and_its_own_origin(page: Page) -> None:
+    body = {"client": "c", "events": []}
+    good = page.headers
+    send = page.client.post
+    assert send("/api/events", json=body, headers=good).status_code == 200
+    assert send("/api/events", json=body, headers={**good, "X-Labelmelite": "wrong"}).status_code == 403
+    assert send("/api/events", json=body, headers={"Authorization": good["Authorization"]}).status_code == 403
+    for foreign in ("https://evil.example", "null", "http://127.0.0.1.evil.example", "http://127.0.0.1:99"):
+        assert send("/api/events", json=body, headers={**good, "Origin": foreign}).status_code == 403
+    for site in ("cross-site", "same-site"):
+        assert send("/api/events", json=body, headers={**good, "Sec-Fetch-Site": site}).status_code == 403
+    own = {**good, "Origin": "http://127.0.0.1", "Sec-Fetch-Site": "same-origin"}
+    assert send("/api/events", json=body, headers=own).status_code == 200
+
+
+def test_a_form_of_another_site_cannot_sign_somebody_in(client: TestClient) -> None:
+    response = client.post("/api/session", json={"token": "x"}, headers={"Origin": "https://evil.example"})
+    assert response.status_code == 403
+    assert (
+        client.post("/api/session", content='{"token": "x"}', headers={"content-type": "text/plain"}).status_code == 400
+    )
+
+
+def test_a_foreign_name_of_the_server_is_refused(client: TestClient, settings: Settings, store: Store) -> None:
+    response = client.get("/", headers={"Host": "rebound.evil.example"})
+    assert response.status_code == 403 and "rebound.evil.example" in response.json()["error"]["message"]
+    for name in ("localhost:8080", "127.0.0.1:1", "[::1]:5"):
+        assert client.get("/", headers={"Host": name}).status_code == 200
+    public = create_app(replace(settings, public="https://label.example.org"), store)
+    with TestClient(public, base_url="https://label.example.org") as other:
+        assert other.get("/").status_code == 200
+
+
+def test_headers_of_every_response(client: TestClient) -> None:
+    for path in ("/", "/api/session", "/static/keys.js", "/nothing/at/all"):
+        found = client.get(path).headers
+        policy = found["content-security-policy"]
+        assert "default-src 'none'" in policy and "script-src 'self'" in policy and "object-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy and "unsafe" not in policy
+        assert not re.search(r"https?:", policy)
+        assert found["x-frame-options"] == "DENY" and found["x-content-type-options"] == "nosniff"
+        assert "access-control-allow-origin" not in found
+        assert "server" not in found
+
+
+def test_frames_are_allowed_for_mturk_alone(settings: Settings) -> None:
+    found = security.headers(replace(settings, adapter="mturk"))
+    policy = found["Content-Security-Policy"]
+    assert "frame-ancestors https://www.mturk.com https://workersandbox.mturk.com" in policy
+    assert "form-action 'self' https://www.mturk.com" in policy
+    assert "X-Frame-Options" not in found
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../app.py",
+        "/static/..%2fapp.py",
+        "/static/%2e%2e/app.py",
+        "/static//etc/passwd",
+        "/static/pages/../../app.py",
+        "/static/.hidden",
+        "/static/a%00b",
+        "/api/datasets/..%2f1/images",
+        "/api/datasets/1/images/1%2f..%2f2/pixels",
+        "/api/datasets/-1/images",
+        "/api/datasets/99999999999999999999/images",
+        "/api/datasets/１/images",
+    ],
+)
+def test_paths_lead_nowhere_else(page: Page, path: str) -> None:
+    response = page.get(path)
+    assert response.status_code == 404
+    assert "def create_app" not in response.text and "root:" not in response.text
+
+
+def test_oversized_and_malformed_json(page: Page) -> None:
+    def send(content: bytes, **headers: str) -> tuple[int, str]:
+        response = page.client.post("/api/events", content=content, headers={**page.headers, **JSON, **headers})
+        return response.status_code, response.json()["error"]["code"]
+
+    assert send(b"{" * 10) == (400, "bad_request")
+    assert send(b"[]") == (400, "bad_request")
+    assert send(b"[" * 200_000) == (400, "bad_request")
+    assert send(b"\xff\xfe") == (400, "bad_request")
+    assert send(b'{"client": NaN, "events": []}') == (400, "bad_request")
+    assert send(b'{"client": "c", "events": ' + b"9" * 5000 + b"}") == (400, "bad_request")
+    assert send(b'{"client": "c"}') == (400, "bad_request")
+    assert send(b'{"client": "c", "events": [' + b"1," * 600 + b"1]}") == (413, "too_large")
+    assert send(b" " * ((16 << 20) + 1)) == (413, "too_large")
+
+    def in_parts() -> Iterator[bytes]:
+        for _ in range(17):
+            yield b" " * (1 << 20)
+
+    response = page.client.post("/api/events", content=in_parts(), headers={**page.headers, **JSON})
+    assert response.status_code == 413
+
+
+def test_without_tokens_everybody_is_the_owner_of_a_local_server(settings: Settings, store: Store) -> None:
+    with TestClient(create_app(replace(settings, tokens=False), store), base_url="http://127.0.0.1") as open_one:
+        session = open_one.get("/api/session").json()
+        assert session["annotator"]["role"] == "owner"
+        # A page of another site still cannot change anything: it lacks the header.
+        assert open_one.post("/api/events", json={"client": "c", "events": []}).status_code == 403
+        assert Page(open_one, session).post("/api/events", {"client": "c", "events": []}).status_code == 200
+
+
+def test_names_stand_in_one_table_apart(join: Callable[..., Page], store: Store) -> None:
+    page = join("annotator", "Grace Hopper")
+    page.name = "a client"
+    page.send(page.event("edit", {"before": rectangle(2, 3, 5, 6), "after": rectangle(2, 3, 5, 7)}))
+    tables = store.read_now(lambda c: [r[0] for r in c.execute("SELECT name FROM sqlite_master WHERE type = 'table'")])
+    holding = [
+        table
+        for table in tables
+        if any(
+            "Grace Hopper" in map(str, tuple(row))
+            for row in store.read_now(lambda c, t=table: list(c.execute(f"SELECT * FROM {t}")))
+        )
+    ]
+    assert holding == ["name"]
+
+
+def test_a_page_of_the_project_has_no_inline_script(repository: Path) -> None:
+    pages = sorted((repository / "scripts" / "labelmelite" / "static").glob("*.html"))
+    assert pages
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=|https?://", text), path.name
