@@ -157,8 +157,8 @@ def _procedure(config: Config, summary: Record) -> str:
         "seed set and on what was collected before predicted masks on the pool; predictions with a score above "
         f"{config.index.score:g} were clustered by their embeddings ({config.clustering.linkage} linkage); the policy "
         f"`{config.annotation.policy}` asked {who} whether single masks are good "
-        f"(IoU above {config.annotation.t_iou:g}) and accepted or rejected the rest. Iteration {summary['iteration']} asked "
-        f"{_count(summary['questions'])} questions and collected {_count(summary['collected'])} masks."
+        f"(IoU above {config.annotation.t_iou:g}) and accepted or rejected the rest. Iteration {summary['iteration']} "
+        f"asked {_count(summary['questions'])} questions and collected {_count(summary['collected'])} masks."
     )
 
 
@@ -197,8 +197,8 @@ def _again(manifest: Record) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items() if version)
     return (
         "`results/config.yaml`, `results/run.json` and `results/requirements.lock` of the run hold the whole "
-        f"configuration and environment; the seed is {manifest['seed']}. On a CPU the same inputs and versions give the same bytes. "
-        f"SHA-256 of the configuration: `{manifest['configuration_sha256']}`. Versions: {versions}."
+        f"configuration and environment; the seed is {manifest['seed']}. On a CPU the same inputs and versions give "
+        f"the same bytes. SHA-256 of the configuration: `{manifest['configuration_sha256']}`. Versions: {versions}."
     )
 
 

@@ -161,11 +161,15 @@ def _shares_panel(axes: Axes, census: Census, panel: str) -> None:
     axes.legend(loc="best")
 
 
+_PRIOR: Final = 10.0
+
+
 def _position_panel(axes: Axes, census: Census) -> None:
     """Draw where in the image masks were collected more or less often than predicted."""
     predicted, collected = (np.asarray(census[kind]["position"], np.float64) for kind in ("predicted", "collected"))
-    # Half a mask keeps cells that nothing fell into from an infinite ratio.
-    ratio = _share(collected + 0.5) / _share(predicted + 0.5)
+    # A few predictions that were collected as often as all others keep cells with hardly any from saying much.
+    mean = collected.sum() / max(predicted.sum(), 1.0)
+    ratio = (collected + _PRIOR * mean) / (predicted + _PRIOR) / max(mean, 1e-12)
     axes.set_title("By position: collected to predicted")
     picture = axes.imshow(np.log2(ratio), cmap="PuOr_r", norm=TwoSlopeNorm(0, -1.5, 1.5), extent=(0, 100, 100, 0))
     step = 100 / len(ratio)
@@ -240,11 +244,11 @@ def _ratio_panel(axes: Axes, census: Census) -> list[tuple[str, float]]:
     """Draw collected masks to truth, or to the seed set where nobody knows the truth; return what is drawn."""
     kind = "truth" if census["truth"] else "seed"
     known = sorted((one for one in census["categories"] if one[kind]), key=lambda one: -int(one[kind]))
-    other = "truth of the pool" if census["truth"] else "objects of the seed set"
+    other = "true masks of the pool" if census["truth"] else "objects of the seed set"
     shown = known[:MOST_CATEGORIES]
     axes.set_title(f"Collected masks to {other}")
     if not shown:
-        say_missing(axes, f"No category has any {other}.")
+        say_missing(axes, f"There are no {other}.")
         return []
     ratios = [one["collected"] / one[kind] for one in shown]
     places = np.arange(len(shown))[::-1]
@@ -252,7 +256,7 @@ def _ratio_panel(axes: Axes, census: Census) -> list[tuple[str, float]]:
     names = [f"{one['name']} ({one[kind]:,})" for one in shown]
     axes.set_yticks(places, names, fontsize=10 if len(shown) < 16 else 7)
     axes.axvline(1.0, color=INK, linestyle="--", linewidth=1.2)
-    axes.set_xlabel(f"collected masks for each one of the {other}, whose number stands in brackets")
+    axes.set_xlabel(f"collected masks for each of the {other} (in brackets)")
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", visible=True)
     return [(str(one["name"]), one["collected"] / one[kind]) for one in known]
