@@ -31,10 +31,12 @@ wildcard_constraints:
 localrules:
     all,
     plot_ap,
+    plot_effort,
     plot_questions,
     plot_separability,
     record_run,
     summarise_run,
+    tabulate_claims,
     tabulate_costs,
     tabulate_run,
     tally_run,

@@ -25,6 +25,10 @@ ITERATION_FIGURES = [
     "results/iter_{iteration}/figures/neighbours.png",
     "results/iter_{iteration}/figures/accepted.png",
     "results/iter_{iteration}/figures/separability.svg",
+    "results/iter_{iteration}/figures/calibration.svg",
+    "results/iter_{iteration}/figures/clusters.png",
+    "results/iter_{iteration}/figures/map.html",
+    "results/iter_{iteration}/card.md",
 ]
 
 # Held until this process ends; the rules run only once it is.
@@ -130,6 +134,11 @@ def of_iterations_so_far(pattern):
     return lambda wildcards: expand(
         pattern, iteration=range(1, int(wildcards.iteration) + 1)
     )
+
+
+def of_asked_iterations(pattern):
+    """Return an input function: `pattern` for all iterations of the run that asked questions."""
+    return lambda wildcards: expand(pattern, iteration=range(1, last_iteration() + 1))
 
 
 def if_asked(*paths):

@@ -1,13 +1,17 @@
 # Report: the figures that `snakemake --report report.html` puts together.
 #
 # Needs: results/{summary,ledger}.json, and of each iteration the prediction shards, partitions, verdicts and truth_match.
-# Gives: results/figures/*, results/iter_{iteration}/figures/*.
+# Gives: results/figures/*, results/census.json, results/iter_{iteration}/{figures/*,card.md,manifest.json}. Figures come
+#        as SVG and PNG, their numbers as CSV.
 
 RUN_FIGURES = [
     "results/figures/table31.html",
     "results/figures/costs.html",
     "results/figures/ap.svg",
     "results/figures/questions.svg",
+    "results/figures/effort.svg",
+    "results/figures/claims.html",
+    "results/figures/bias.svg",
 ]
 
 
@@ -97,6 +101,246 @@ rule plot_questions:
         "../envs/segloop.yaml"
     script:
         "../scripts/plot_questions.py"
+
+
+rule plot_effort:
+    """Draw average precision by collected masks and by category, and what each iteration brought and cost."""
+    input:
+        summary="results/summary.json",
+    output:
+        ap=report(
+            "results/figures/ap_by_masks.svg",
+            caption="report/ap_by_masks.rst",
+            category="1 Run",
+            labels={"figure": "Average precision by collected masks, and by category"},
+        ),
+        ap_png="results/figures/ap_by_masks.png",
+        ap_csv="results/figures/ap_by_masks.csv",
+        effort=report(
+            "results/figures/effort.svg",
+            caption="report/effort.rst",
+            category="1 Run",
+            labels={"figure": "Masks, questions, hours, dollars by iteration"},
+        ),
+        effort_png="results/figures/effort.png",
+        effort_csv="results/figures/effort.csv",
+    log:
+        "logs/plot_effort.log",
+    benchmark:
+        "benchmarks/plot_effort.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    script:
+        "../scripts/plot_effort.py"
+
+
+rule tabulate_claims:
+    """Draw up what audits showed, and what the run took of machines."""
+    input:
+        summary="results/summary.json",
+        ledger="results/ledger.json",
+        certificates=of_asked_iterations("results/iter_{iteration}/certificates.json"),
+    output:
+        claims=report(
+            "results/figures/claims.html",
+            caption="report/claims.rst",
+            category="1 Run",
+            labels={"figure": "Certificates and their audits"},
+        ),
+        machines=report(
+            "results/figures/machines.html",
+            caption="report/machines.rst",
+            category="1 Run",
+            labels={"figure": "Space, hours, slowest jobs"},
+        ),
+    log:
+        "logs/tabulate_claims.log",
+    benchmark:
+        "benchmarks/tabulate_claims.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    script:
+        "../scripts/tabulate_claims.py"
+
+
+rule plot_census:
+    """Count what was collected against what the pool holds, and draw bias and coverage."""
+    input:
+        indexes=of_asked_iterations("results/iter_{iteration}/index.zarr"),
+        collected=of_asked_iterations("results/iter_{iteration}/collected.json"),
+        shards="resources/pool/shards",
+        seed_set="resources/seed/train.json",
+        truth="resources/pool/truth.json" if CONFIG.pool.truth else [],
+    output:
+        census="results/census.json",
+        bias=report(
+            "results/figures/bias.svg",
+            caption="report/bias.rst",
+            category="1 Run",
+            labels={
+                "figure": "What was collected, by category, size, position, score"
+            },
+        ),
+        bias_png="results/figures/bias.png",
+        bias_csv="results/figures/bias.csv",
+        coverage=report(
+            "results/figures/coverage.svg",
+            caption="report/coverage.rst",
+            category="1 Run",
+            labels={"figure": "Coverage of the pool"},
+        ),
+        coverage_png="results/figures/coverage.png",
+        coverage_csv="results/figures/coverage.csv",
+    log:
+        "logs/plot_census.log",
+    benchmark:
+        "benchmarks/plot_census.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+    script:
+        "../scripts/plot_census.py"
+
+
+rule plot_calibration:
+    """Draw what scores and predicted IoUs mean: the share of good masks among those that have them."""
+    input:
+        index="results/iter_{iteration}/index.zarr",
+        answers="results/iter_{iteration}/answers.parquet",
+        truth_match=if_truth("results/iter_{iteration}/truth_match.parquet"),
+    output:
+        svg=report(
+            "results/iter_{iteration}/figures/calibration.svg",
+            caption="report/calibration.rst",
+            category="2 Masks",
+            subcategory="iteration {iteration}",
+            labels={"figure": "Calibration of score and predicted IoU"},
+        ),
+        png="results/iter_{iteration}/figures/calibration.png",
+        csv="results/iter_{iteration}/figures/calibration.csv",
+    log:
+        "logs/plot_calibration/{iteration}.log",
+    benchmark:
+        "benchmarks/plot_calibration/{iteration}.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+    params:
+        t_iou=CONFIG.annotation.t_iou,
+    script:
+        "../scripts/plot_calibration.py"
+
+
+rule plot_clusters:
+    """Draw the most and least pure clusters, the splits of one, and masks on the border by category."""
+    input:
+        tree="results/iter_{iteration}/tree.zarr",
+        index="results/iter_{iteration}/index.zarr",
+        answers="results/iter_{iteration}/answers.parquet",
+        verdicts="results/iter_{iteration}/verdicts.parquet",
+        predictions=predictions_of,
+        shards="resources/pool/shards",
+        seed_set="resources/seed/train.json",
+    output:
+        purity=report(
+            "results/iter_{iteration}/figures/clusters.png",
+            caption="report/clusters.rst",
+            category="2 Masks",
+            subcategory="iteration {iteration}",
+            labels={"figure": "Most and least pure clusters"},
+        ),
+        history=report(
+            "results/iter_{iteration}/figures/splits.png",
+            caption="report/splits.rst",
+            category="2 Masks",
+            subcategory="iteration {iteration}",
+            labels={"figure": "How a cluster was split"},
+        ),
+        history_svg="results/iter_{iteration}/figures/splits.svg",
+        categories=report(
+            "results/iter_{iteration}/figures/categories.png",
+            caption="report/categories.rst",
+            category="2 Masks",
+            subcategory="iteration {iteration}",
+            labels={"figure": "Accepted, rejected, borderline masks by category"},
+        ),
+    log:
+        "logs/plot_clusters/{iteration}.log",
+    benchmark:
+        "benchmarks/plot_clusters/{iteration}.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+    params:
+        report=section("report"),
+        seed=CONFIG.seed,
+    script:
+        "../scripts/plot_clusters.py"
+
+
+rule plot_embedding_map:
+    """Draw a sample of masks by their embeddings, to zoom into and to look at one by one."""
+    input:
+        reduced="results/iter_{iteration}/reduced.zarr",
+        predictions=predictions_of,
+        shards="resources/pool/shards",
+        verdicts="results/iter_{iteration}/verdicts.parquet",
+        seed_set="resources/seed/train.json",
+    output:
+        html=report(
+            "results/iter_{iteration}/figures/map.html",
+            caption="report/map.rst",
+            category="2 Masks",
+            subcategory="iteration {iteration}",
+            labels={"figure": "Embedding map"},
+        ),
+        csv="results/iter_{iteration}/figures/map.csv",
+    log:
+        "logs/plot_embedding_map/{iteration}.log",
+    benchmark:
+        "benchmarks/plot_embedding_map/{iteration}.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
+    params:
+        report=section("report"),
+        seed=CONFIG.seed,
+    script:
+        "../scripts/plot_embedding_map.py"
+
+
+rule write_card:
+    """Write the data set card of everything collected so far, and the hashes of its content."""
+    input:
+        collected=of_iterations_so_far("results/iter_{iteration}/collected.json"),
+        certificates=of_iterations_so_far("results/iter_{iteration}/certificates.json"),
+        summary="results/iter_{iteration}/summary.json",
+        seed_set="resources/seed/train.json",
+        model=predicting_model,
+    output:
+        card="results/iter_{iteration}/card.md",
+        manifest="results/iter_{iteration}/manifest.json",
+    log:
+        "logs/write_card/{iteration}.log",
+    benchmark:
+        "benchmarks/write_card/{iteration}.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+    params:
+        config=CONFIG.model_dump(mode="json"),
+    script:
+        "../scripts/write_card.py"
 
 
 rule plot_neighbours:

@@ -694,6 +694,10 @@ class ReportConfig(Section):
     """Neighbours of a query."""
     gallery: Natural = 24
     """Masks in each gallery of accepted and of rejected ones."""
+    clusters: Natural = 4
+    """Clusters among the most and among the least pure that are shown."""
+    map: Natural = 1000
+    """Masks on the embedding map; each weighs some 4 kB in the report."""
 
 
 class TransferConfig(LabelledSetConfig):

@@ -43,3 +43,20 @@ def read_reduced(path: str | Path) -> Reduced:
     """
     store = Store(path, KIND)
     return Reduced(store.read("row_id"), store.read("components"), public(store.attributes))
+
+
+def count_reduced(path: str | Path) -> int:
+    """Return how many predictions have components."""
+    return Store(path, KIND).shape("row_id")[0]
+
+
+def read_reduced_rows(path: str | Path, rows: npt.NDArray[np.integer]) -> Reduced:
+    """Read the components of some rows, in the given order; chunks that hold none of them are not read.
+
+    Raises
+    ------
+    SegloopError
+        If the store is missing, truncated or of another schema version.
+    """
+    store = Store(path, KIND)
+    return Reduced(store.read_rows("row_id", rows), store.read_rows("components", rows), public(store.attributes))
