@@ -19,7 +19,7 @@ from PIL import Image
 
 from labelmelite.errors import ApiError
 from labelmelite.fetching import Fetcher
-from segloop.data import coco
+from segloop.data import coco_tables
 from segloop.data import images as image_files
 from segloop.data.images import ImageError
 from segloop.errors import SegloopError
@@ -80,7 +80,7 @@ class Pixels:
         if is_url(root):
             return self._fetched(root, name)
         try:
-            path = coco.safe_path(Path(root), name).resolve()
+            path = coco_tables.safe_path(Path(root), name).resolve()
         except (SegloopError, OSError, RuntimeError) as error:
             raise ApiError("forbidden", f"The image {error}.") from None
         if not any(path.is_relative_to(folder) for folder in self._folders):

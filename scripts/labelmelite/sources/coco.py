@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from labelmelite.sources.base import Category, Image, Kind, Object
-from segloop.data import coco, masks
+from segloop.data import coco_tables, masks
 from segloop.data import images as image_files
 from segloop.data.masks import MaskError, Rle
 from segloop.data.skipped import SkipReport
@@ -84,7 +84,7 @@ class CocoSource:
     def images(self) -> Iterable[Image]:
         """Return the images; a size that the file lacks is taken from a mask, then from the image."""
         values = [self._with_size(one) if isinstance(one, dict) else one for one in self.value["images"]]
-        found = coco.read_images(self._file, values, Path(), self._report, "listed")
+        found = coco_tables.read_images(self._file, values, Path(), self._report, "listed")
         for number, one in found.items():
             width, height = one["width"] or None, one["height"] or None
             if width is None and "://" not in self.root:

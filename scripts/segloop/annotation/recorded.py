@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from segloop.annotation.answers import COUNTED_PURPOSES, OTHER, Answers
 from segloop.annotation.people import Record, policy_answers
-from segloop.annotation.policies import SELF_AUDITED, Decision, Policy, make_policy
+from segloop.annotation.policies import Decision, Policy, audits_itself, make_policy
 from segloop.annotation.world import World
 from segloop.config import AnnotationConfig
 from segloop.randomness import seed_of
@@ -169,7 +169,7 @@ class Replay:
         answers = policy_answers(counted, rows, self.world, config.audit.votes)
         log = Answers.join([self.known, answers])
         # Policies that follow every one of their draws begin anew; an audit behind another one goes on with its draws.
-        key = policy_seed(self._seed, self._iteration, voided if config.policy in SELF_AUDITED else 0)
+        key = policy_seed(self._seed, self._iteration, voided if audits_itself(config) else 0)
         return Reached(self._policy_of(config, voided).step(self.world, log, key), log, rows, config, voided)
 
     def _policy_of(self, config: AnnotationConfig, voided: int) -> Policy:

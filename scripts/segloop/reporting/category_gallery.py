@@ -62,7 +62,7 @@ def plot_category_gallery(
     for number in _largest(category, judged):
         own = np.flatnonzero((category == number) & (judged.reason != DUPLICATE))
         picked = _pick(own, judged, score, (seed, iteration, number))
-        shown, _ = look_up(judged.prediction[np.concatenate(picked)], predictions, shards)
+        shown = look_up(judged.prediction[np.concatenate(picked)], predictions, shards)
         tiles = [Tile(draw_shown(mask, SIDE), (f"{mask.score:.2f}",)) for mask in shown]
         rows.append(_row(names.get(number, f"category {number}"), tiles, [len(part) for part in picked]))
     title = f"Iteration {iteration}: accepted, rejected and borderline masks by category"

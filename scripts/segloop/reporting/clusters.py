@@ -173,7 +173,7 @@ class _Pictures:
 
     def of(self, ids: Sequence[int], side: int) -> list[tuple[Pixels | None, str]]:
         """Return picture and category of each prediction."""
-        shown, _ = look_up(np.array(ids, np.uint64), self._predictions, self._shards)
+        shown = look_up(np.array(ids, np.uint64), self._predictions, self._shards)
         return [(draw_shown(mask, side), self._names.get(mask.category, f"category {mask.category}")) for mask in shown]
 
 

@@ -73,7 +73,7 @@ def plot_embedding_map(
     rows = np.sort(generator("map", seed, iteration).choice(total, min(masks, total), replace=False))
     sample = read_reduced_rows(reduced, rows)
     components = sample.components.astype(np.float64)
-    shown, _ = look_up(sample.row_id, predictions, shards)
+    shown = look_up(sample.row_id, predictions, shards)
     judged = read_verdicts(verdicts)
     place = np.searchsorted(judged.prediction, sample.row_id)
     words = [WORDS[int(verdict)] for verdict in judged.verdict[place]]

@@ -36,6 +36,11 @@ POLICIES: Final[dict[str, Callable[[AnnotationConfig, int], Policy]]] = {
 """The word in `annotation.policy` and what it makes of the configuration and the iteration."""
 
 
+def audits_itself(config: AnnotationConfig) -> bool:
+    """Return whether the policy that a configuration names has an audit of its own."""
+    return isinstance(POLICIES[config.policy](config, 0), SelfAudited)
+
+
 def make_policy(config: AnnotationConfig, iteration: int = 0) -> Policy:
     """Return the policy that a configuration names, with the audit that follows it.
 
