@@ -123,10 +123,20 @@ def dense_features(
 
 def _scales(components: npt.NDArray[np.float16]) -> tuple[Floats, Floats]:
     """Return mean and deviation of each component, [d]; of very many rows, of some that lie evenly among them."""
-    some = components[:: max(1, len(components) // _FOR_SCALES)].astype(np.float32)
+    some = components[:: max(1, len(components) // _FOR_SCALES)]
     if len(some) == 0:
         return np.zeros(components.shape[1]), np.zeros(components.shape[1])
-    return some.mean(axis=0, dtype=np.float64), some.std(axis=0, dtype=np.float64)
+    mean = _summed(some, lambda rows: rows) / len(some)
+    return mean, np.sqrt(_summed(some, lambda rows: (rows - mean) ** 2) / len(some))
+
+
+def _summed(rows: npt.NDArray[np.float16], change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Floats:
+    """Return the sum of the rows after a change, [d], few of them at a time and in their order."""
+    total = np.zeros((1, rows.shape[1]))
+    for begin in range(0, len(rows), _BLOCK):
+        changed = change(rows[begin : begin + _BLOCK].astype(np.float32))
+        total = np.concatenate([total, changed]).sum(axis=0, keepdims=True)
+    return np.asarray(total[0], np.float64)
 
 
 @dataclass(frozen=True)
