@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
 SEED ?= 0
+# Processes that share the tests; 0: none, as a debugger needs it.
+TEST_PROCESSES ?= 2
 
 .PHONY: help setup demo test lint format config figures debian-packages bench-demo bench-nuclei bench-planning \
   bench-clustering bench-questions bench-certificates bench-mask-iou bench-embeddings bench-predict clean
@@ -34,7 +36,7 @@ demo: $(VENV)/.runtime  ## collect masks on generated scenes: seed model and two
 	$(BIN)/segloop run --configfile config/demo.yaml --directory $(RUN) --report -- --config seed=$(SEED)
 
 test: $(VENV)/.development debian-packages  ## run every test that can run on this machine
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 debian-packages:
 	@bash tests/install_debian_packages.sh

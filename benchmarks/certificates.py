@@ -95,7 +95,10 @@ def deciding(options: argparse.Namespace) -> list[dict[str, Any]]:
 def _deciding_at(n: int) -> dict[str, Any]:
     known = _world("D", n, 100, 64, 0.2556, max(80, n // 1000), 0)
     seconds = _decisions(known, AnnotationConfig.model_validate({"policy": "certified", "questions": 1500}))
-    found = {"n": n, "first": seconds[1], "slowest": max(seconds[2:]), "decisions": len(seconds)}
+    # The only one of its kind in a run, so that a busy moment of the machine would count whole.
+    few = AnnotationConfig.model_validate({"policy": "certified", "questions": 45})
+    first = min(seconds[1], *(_decisions(known, few)[1] for _ in range(2)))
+    found = {"n": n, "first": first, "slowest": max(seconds[2:]), "decisions": len(seconds)}
     print(found, flush=True)
     return found
 
@@ -160,7 +163,7 @@ def _deciding_page(found: list[dict[str, Any]]) -> list[str]:
         "Level D, `certified`, CPU seconds of one thread: from a batch of answers to the next questions. Before the",
         "first batch is chosen by what is known, the tree is cut into clusters and components are standardised, once.",
         "",
-        "| masks | the decision that prepares the pool, s | slowest of all others, s | decisions |",
+        "| masks | the decision that prepares the pool (least of 3), s | slowest of all others, s | decisions |",
         "|---|---|---|---|",
     ]
     lines += [f"| {one['n']:,} | {one['first']:.1f} | {one['slowest']:.1f} | {one['decisions']:,} |" for one in found]

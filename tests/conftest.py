@@ -1,5 +1,6 @@
 """What all tests share: when a missing program skips a test or fails it, and one undisturbed run of the tiny loop."""
 
+import fcntl
 import os
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,21 @@ import pytest
 from .loops import Loop, configuration
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+FIRST = ("slurm", "workflow")
+"""Folders whose files take minutes each."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no process of `make test` is left with it while the other has ended."""
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(REPOSITORY / "tests").parts[0]
+        return FIRST.index(folder) if folder in FIRST else len(FIRST)
+
+    items.sort(key=place)
 
 
 def require_program(name: str) -> str:
@@ -33,8 +49,27 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Loop:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Loop:
+    """Return the run, made once; each further process of pytest has a copy, as Snakemake works in one at a time."""
     folder = tmp_path_factory.mktemp("undisturbed")
+    if worker_id == "master":
+        return made(folder)
+    shared = tmp_path_factory.getbasetemp().parent / "undisturbed"
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        first = Loop(shared / "run", shared / "tiny.yaml")
+        if not shared.exists():
+            # Renamed when it is whole: a run that failed is no run for the others.
+            unfinished = shared.with_name("unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            made(unfinished)
+            unfinished.rename(shared)
+        return first.copy(folder / "run")
+
+
+def made(folder: Path) -> Loop:
+    """Run the tiny loop in a new folder."""
     loop = Loop(folder / "run", configuration(folder / "tiny.yaml"))
     loop.directory.mkdir()
     loop.run()

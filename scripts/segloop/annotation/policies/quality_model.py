@@ -38,9 +38,9 @@ _PRIOR_DEVIATION: Final = (2.0, 0.5, 0.5)
 _COMPONENT_DEVIATION: Final = 0.6
 """Of all components together, before `WIDTHS`."""
 _AVERAGED: Final = np.pi / 8
-_BLOCK: Final = 1 << 18
-"""Rows that are standardised at a time."""
-_FOR_SCALES: Final = 1_000_000
+_BLOCK: Final = 1 << 13
+"""Rows that are standardised at a time: few enough for a processor's cache."""
+_FOR_SCALES: Final = 500_000
 """Rows that tell how far components spread, at least, where there are as many."""
 
 
@@ -107,25 +107,36 @@ def dense_features(
     varies = deviation > 1e-3 * deviation.max(initial=0)
     if not varies.all():
         leading, mean, deviation = leading[:, varies], mean[varies], deviation[varies]
-    dense = np.empty((n, len(_PRIOR_MEAN) + len(mean)), np.float32)
-    dense[:, 0] = 1
     logits = logit(clipped)
     spread = logits.std()
-    dense[:, 1] = (logits - logits.mean()) / (spread if spread > 0 else 1)
-    dense[np.argsort(clipped, kind="stable"), 2] = ndtri((np.arange(n) + 0.5) / n)
-    # In blocks, so that of tens of millions of rows no copy is made in double precision.
+    standard = (logits - logits.mean()) / (spread if spread > 0 else 1)
+    ranks = np.empty(n)
+    ranks[np.argsort(clipped, kind="stable")] = ndtri((np.arange(n) + 0.5) / n)
+    dense = np.empty((n, len(_PRIOR_MEAN) + len(mean)), np.float32)
+    # Few rows at a time: tens of millions of them pass through the processor's cache once, and no large copy is made.
     for begin in range(0, n, _BLOCK):
         block = slice(begin, begin + _BLOCK)
+        dense[block, 0], dense[block, 1], dense[block, 2] = 1, standard[block], ranks[block]
         dense[block, len(_PRIOR_MEAN) :] = (leading[block].astype(np.float32) - mean) / deviation
     return dense
 
 
 def _scales(components: npt.NDArray[np.float16]) -> tuple[Floats, Floats]:
     """Return mean and deviation of each component, [d]; of very many rows, of some that lie evenly among them."""
-    some = components[:: max(1, len(components) // _FOR_SCALES)].astype(np.float32)
+    some = components[:: max(1, len(components) // _FOR_SCALES)]
     if len(some) == 0:
         return np.zeros(components.shape[1]), np.zeros(components.shape[1])
-    return some.mean(axis=0, dtype=np.float64), some.std(axis=0, dtype=np.float64)
+    mean = _summed(some, lambda rows: rows) / len(some)
+    return mean, np.sqrt(_summed(some, lambda rows: (rows - mean) ** 2) / len(some))
+
+
+def _summed(rows: npt.NDArray[np.float16], change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Floats:
+    """Return the sum of the rows after a change, [d], few of them at a time and in their order."""
+    total = np.zeros((1, rows.shape[1]))
+    for begin in range(0, len(rows), _BLOCK):
+        changed = change(rows[begin : begin + _BLOCK].astype(np.float32))
+        total = np.concatenate([total, changed]).sum(axis=0, keepdims=True)
+    return np.asarray(total[0], np.float64)
 
 
 @dataclass(frozen=True)

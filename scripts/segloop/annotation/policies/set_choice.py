@@ -99,7 +99,7 @@ def choose_set(
         Masks of the set, where they were chosen before with the same arguments; None: every size is tried.
     """
     candidates = np.flatnonzero(~answered & (belief.probability > _POSSIBLE))
-    ranked = candidates[np.lexsort((candidates, -belief.probability[candidates]))]
+    ranked = candidates[np.argsort(-belief.probability[candidates], kind="stable")]
     top = _largest(belief.probability[ranked], setting)
     if top < _LEAST:
         return None
