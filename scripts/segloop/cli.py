@@ -48,10 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     cancel.add_argument("--directory", required=True, type=Path, help="run directory")
     cancel.set_defaults(command=_cancel)
 
-    compare = commands.add_parser("compare", help="compare two runs file by file")
-    compare.add_argument("--exact", action="store_true", required=True, help="every result must be the same")
-    compare.add_argument("runs", nargs=2, type=Path, metavar="RUN")
+    compare = commands.add_parser("compare", help="put finished runs side by side, or compare two file by file")
+    compare.add_argument("--exact", action="store_true", help="two runs, whose every result must be the same")
+    compare.add_argument("--output", type=Path, metavar="DIR", help="write page, figure and numbers there")
+    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     compare.set_defaults(command=_compare)
+    _add_explain(commands)
     _add_simulate(commands)
     _add_export(commands)
     _add_doctor(commands)
@@ -99,6 +101,16 @@ def _add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         way.add_argument("--data", type=Path, metavar="DIR", help="where the database lies (default: as for label)")
     out.set_defaults(command=_bundle_out)
     back.set_defaults(command=_bundle_in)
+
+
+def _add_explain(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    explain = commands.add_parser("explain", help="tell why a mask is in the data set")
+    explain.add_argument("mask", metavar="ID", help="id in collected.json, prediction id, or mask key")
+    explain.add_argument("--run", required=True, type=Path, metavar="DIR", help="run directory")
+    explain.add_argument("--iteration", type=int, metavar="I", help="of an id in collected.json")
+    explain.add_argument("--page", type=Path, metavar="FILE.html", help="write a page with pictures there")
+    explain.add_argument("--json", action="store_true", help="print one JSON object")
+    explain.set_defaults(command=_explain)
 
 
 def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -203,11 +215,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from segloop.progress import RunFiles, line_of, table_of, worker_of
+    from segloop.progress import RunFiles, line_of, spent_line, table_of, worker_of
     from segloop.runs import CLAIM
 
     run = RunFiles(options.directory)
     print(f"{options.directory}: {line_of(run.progress())}")
+    print(spent_line(options.directory))
     print(worker_of(options.directory / CLAIM), flush=True)
     print("\n" + table_of(run), end="")
     return 0
@@ -222,11 +235,43 @@ def _cancel(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
+    if len(options.runs) < 2 or (options.exact and len(options.runs) != 2):
+        raise SegloopError("name two runs" if options.exact else "name two runs or more")
+    if not options.exact:
+        return _side_by_side(options)
     from segloop.compare import differences
 
     found = differences(*options.runs)
     print("\n".join(found) or f"{options.runs[0]} and {options.runs[1]} hold the same results")
     return 1 if found else 0
+
+
+def _side_by_side(options: argparse.Namespace) -> int:
+    from segloop.reporting.comparison import HEADS, read_runs, rows_of, shown, write_comparison
+    from segloop.reporting.terminal import aligned
+
+    runs = read_runs(options.runs)
+    rows = [[shown(head, value) for head, value in zip(HEADS, row, strict=True)] for row in rows_of(runs)]
+    # A run a column: there are more numbers than runs.
+    print("\n".join(aligned([list(line) for line in zip(HEADS, *rows, strict=True)])))
+    if options.output is not None:
+        write_comparison(runs, options.output)
+        print(f"\npage: {options.output / 'comparison.html'}")
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    import json
+
+    from segloop.collection.explanation import explain
+    from segloop.reporting.explanation_page import explanation_text, write_explanation_page
+
+    found = explain(options.run, options.mask, options.iteration)
+    print(json.dumps(found.record(), indent=1) if options.json else explanation_text(found), end="")
+    if options.page is not None:
+        write_explanation_page(found, options.run, options.page)
+        print(f"page: {options.page}", file=sys.stderr)
+    return 0
 
 
 def _forget(options: argparse.Namespace) -> int:

@@ -12,7 +12,17 @@ from segloop.errors import SegloopError
 from segloop.files import sha256_file
 
 MEASURED: Final = frozenset(
-    {"seconds", "time", "versions", "gpu_hours", "cpu_hours", "machine", "machine_dollars", "total_dollars"}
+    {
+        "seconds",
+        "time",
+        "versions",
+        "gpu_hours",
+        "cpu_hours",
+        "machine",
+        "machine_dollars",
+        "total_dollars",
+        "configuration_sha256",
+    }
 )
 """Keys and columns that may differ between two runs: they hold what was measured with a clock, or what is installed."""
 
@@ -20,7 +30,7 @@ FOLDERS: Final = ("resources", "results")
 """The folders of a run that are compared."""
 
 SKIPPED_FOLDERS: Final = frozenset({"figures", "logs", "benchmarks", "report"})
-SKIPPED_FILES: Final = frozenset({"run.json", "config.yaml", "requirements.lock"})
+SKIPPED_FILES: Final = frozenset({"run.json", "config.yaml", "requirements.lock", "card.md"})
 SKIPPED_SUFFIXES: Final = frozenset({".tsv", ".log", ".html"})
 
 

@@ -285,6 +285,26 @@ def line_of(progress: Progress) -> str:
     return ", ".join(words)
 
 
+def spent_line(directory: Path) -> str:
+    """Return what the complete iterations of a run cost, and what is claimed of their masks, as one line."""
+    found = sorted((directory / "results").glob("iter_*/summary.json"), key=lambda path: int(path.parent.name[5:]))
+    rows = [read_json(path) for path in found]
+    asked = [row for row in rows if row.get("questions") is not None]
+    if not asked:
+        return "nothing has been asked yet"
+    words = [f"{sum(row['questions'] for row in asked):,} questions"]
+    seconds = sum(row.get("seconds") or 0.0 for row in asked)
+    if seconds:
+        words.append(f"{duration(seconds)} of people")
+    dollars = sum((row.get("dollars") or 0.0) + (row.get("machine_dollars") or 0.0) for row in rows)
+    if dollars:
+        words.append(f"${dollars:,.2f} in all")
+    last = asked[-1]
+    claimed = last.get("certified")
+    claim = "nothing is claimed of" if claimed is None else f"at least {100 * claimed:.1f} % are good (claimed) of"
+    return f"{', '.join(words)}; {claim} the {last['collected']:,} masks of iteration {last['iteration']}"
+
+
 def duration(seconds: float) -> str:
     """Return a duration in the two units that matter: 40 s, 12 min, 3 h 20 min, 2 d 4 h."""
     minutes = round(seconds / 60)

@@ -42,7 +42,7 @@ class Explanation:
     certificate
         The audit of the set that it was accepted with.
     cost
-        What an accepted mask of its iteration came to: {"questions", "seconds", "dollars", "total_dollars"}.
+        What an accepted mask of its iteration came to: {"questions", "seconds", "total_dollars"}.
     """
 
     iteration: int

@@ -45,8 +45,9 @@ def explanation_text(explanation: Explanation) -> str:
     for heading, rows in parts:
         lines += ["", heading, *(f"  {name.ljust(width)}  {_plain(value)}" for name, value in rows)]
     lines += ["", "Clusters that hold it", *(f"  {_cluster(one)}" for one in explanation.path)]
-    lines += ["", "Answers it rests on", *(f"  {_answer(one)}" for one in explanation.answers)]
-    return "\n".join(lines[1:]) + "\n"
+    answers = [f"  {_answer(one)}" for one in explanation.answers] or ["  none: it was accepted without a question"]
+    lines += ["", "Answers it rests on", *answers, ""]
+    return "\n".join(lines[1:])
 
 
 def _sections(one: Explanation) -> list[tuple[str, Rows]]:
@@ -126,8 +127,7 @@ def _audit(certificate: dict[str, Any] | None) -> Rows:
 def _cost(cost: dict[str, Any] | None) -> Rows:
     if cost is None:
         return []
-    names = {"questions": "questions", "seconds": "seconds of people", "dollars": "dollars for people",
-             "total_dollars": "dollars in all"}  # fmt: skip
+    names = {"questions": "questions", "seconds": "seconds of people", "total_dollars": "dollars, machines included"}
     return [(text, "–" if cost.get(name) is None else f"{cost[name]:,.4g}") for name, text in names.items()]
 
 

@@ -28,13 +28,18 @@ def text_table(summary: dict[str, Any]) -> str:
     shown = [column for column in COLUMNS if any(row.get(column[0]) is not None for row in rows)]
     cells = [[title for _, title, _ in shown]]
     cells += [[_cell(row.get(key), form) for key, _, form in shown] for row in rows]
-    widths = [max(len(line[place]) for line in cells) for place in range(len(shown))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
+    lines = aligned(cells)
     bound = summary.get("upper_bound")
     if bound:
         lines.append(f"upper bound, trained on all truth of the pool: AP {_cell(bound['ap'], '.1%')}")
     lines.append(f"stopped: {summary['stop_reason']}")
     return "\n".join(lines) + "\n"
+
+
+def aligned(cells: list[list[str]]) -> list[str]:
+    """Return rows of cells as lines in which columns stand below each other, each to the right."""
+    widths = [max(len(line[place]) for line in cells) for place in range(len(cells[0]))]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
 
 
 def _cell(value: float | None, form: str) -> str:
