@@ -50,8 +50,12 @@ def test_two_detectors_share_a_loop(new_loop: "Callable[..., Loop]") -> None:
         name: found[name] for name in ("plain", "judging")
     }
     assert sum(found.values()) == summary["collected"] > 0
-    where = RunFiles(run.directory).progress()
-    assert (where.step, where.iteration) == (None, 1)
+    files = RunFiles(run.directory)
+    assert {step.name: len(files.complete(step, 1)) for step in files.steps(1) if step.of_detectors} == {
+        "train": 2,
+        "evaluate": 2,
+    }
+    assert all(len(files.complete(step, 1)) == step.parts(files.config) for step in files.steps(1))
     assert "Nothing to be done" in run.run(SUMMARY, "--dry-run")
     # Another length of one training leaves the other's model alone.
     longer = [DETECTORS[0], DETECTORS[1] | {"training": {"steps": 61}}]
