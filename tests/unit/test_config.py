@@ -95,3 +95,69 @@ def test_an_embedding_is_measured_once() -> None:
         config.load({"transfer": {"embeddings": ["box_head", "box_head"]}})
     with pytest.raises(SegloopError, match=r"did you mean transfer\.neighbours"):
         config.load({"transfer": {"neighbors": 3}})
+
+
+# --- several detectors, further embeddings ---
+
+
+def test_each_of_several_detectors_differs_from_the_sections_in_what_it_says() -> None:
+    loaded = config.load(
+        {
+            "detector": {"architecture": "tiny", "embedding_dim": 64},
+            "training": {"steps": 10, "learning_rate": 0.5},
+            "detectors": [{"name": "plain"}, {"name": "wide", "embedding_dim": 128, "training": {"steps": 20}}],
+        }
+    )
+    assert [
+        (name, one.architecture, one.embedding_dim, one.training.steps, one.training.learning_rate)
+        for name, one in loaded.each_detector.items()
+    ] == [("plain", "tiny", 64, 10, 0.5), ("wide", "tiny", 128, 20, 0.5)]
+    assert loaded.each_detector["plain"].detector == loaded.detector
+    assert loaded.of_detector("results/iter_1/model", "wide") == "results/iter_1/detector_wide/model"
+    assert config.load(loaded.model_dump(mode="json")) == loaded
+
+
+def test_a_single_detector_has_no_folder_of_its_own() -> None:
+    for loaded in (config.load({}), config.load({"detectors": [{"name": "one", "embedding_dim": 64}]})):
+        (name,) = loaded.each_detector
+        assert loaded.of_detector("results/iter_1/model", name) == "results/iter_1/model"
+    assert config.load({}).each_detector["detector"].detector == config.load({}).detector
+
+
+CROP = {"model": "net.pt2"}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"detectors": [{"name": "a"}, {"name": "a"}]}, "two of the name a"),
+        ({"detectors": [{"embedding_dim": 3}]}, r"detectors\.0\.name: field required"),
+        ({"detectors": [{"name": "A b"}]}, r"detectors\.0\.name"),
+        ({"detectors": [{"name": "a", "embeding_dim": 3}]}, r"did you mean detectors\.0\.embedding_dim\?"),
+        ({"detectors": [{"name": "a", "training": {"step": 3}}]}, r"did you mean detectors\.0\.training\.steps\?"),
+        ({"detectors": [{"name": "a", "training": {"threads": 7}}]}, "a sets training.threads, which all"),
+        ({"detectors": [{"name": "a", "architecture": "tiny", "backend": "detectron2"}]}, "tiny is torchvision's"),
+        ({"detectors": ["a"]}, r"detectors\.0: input should be"),
+        (
+            {
+                "detectors": [{"name": "a", "mask_iou_head": True}, {"name": "b"}],
+                "clustering": {"embedding": "box_and_mask_iou_head"},
+            },
+            "which the detector b does not have",
+        ),
+        (
+            {
+                "detectors": [{"name": "a", "mask_iou_head": True}, {"name": "b"}],
+                "prediction": {"score": "class_times_iou"},
+            },
+            "class_times_iou needs a predicted IoU",
+        ),
+        ({"clustering": {"embedding": "crop"}}, r"set prediction\.embeddings: \[crop\]"),
+        ({"transfer": {"embeddings": ["mask_weighted"]}}, r"set prediction\.embeddings: \[mask_weighted\]"),
+        ({"prediction": {"embeddings": ["crop"]}}, r"set prediction\.crop\.model"),
+        ({"prediction": {"embeddings": ["crop", "crop"], "crop": CROP}}, "names an embedding twice"),
+    ],
+)
+def test_detectors_and_embeddings_that_do_not_fit_are_told(values: dict[str, object], message: str) -> None:
+    with pytest.raises(SegloopError, match=message):
+        config.load(values)

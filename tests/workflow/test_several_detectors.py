@@ -18,50 +18,49 @@ DETECTORS = [
 ]
 
 
+SMALL: dict[str, object] = {
+    "pool": {"shards": 1},
+    "clustering": {"batches": 1},
+    "loop": {"iterations": 1, "control": False, "upper_bound": False},
+}
+SUMMARY = "results/iter_1/summary.json"
+
+
 def test_two_detectors_share_a_loop(new_loop: "Callable[..., Loop]") -> None:
-    run = new_loop(
-        detectors=DETECTORS,
-        loop={"iterations": 1, "control": False, "upper_bound": False},
-        report={"neighbour_queries": 1, "gallery": 2},
-    )
-    planned = run.run("--dry-run")
-    assert "train_detector               4" in planned and "predict_shard                2" in planned
-    run.run()
+    run = new_loop(detectors=DETECTORS, **SMALL)
+    run.run(SUMMARY, "results/iter_1/figures/neighbours.png", "results/iter_1/separability.json")
     results = run.directory / "results"
     for iteration in (0, 1):
         models = [read_json(results / f"iter_{iteration}/detector_{one['name']}/model/model.json") for one in DETECTORS]
         assert [model["embedding_dim"] for model in models] == [32, 48]
         assert [model["detector"]["mask_iou_head"] for model in models] == [False, True]
-    assert [read_json(results / f"iter_0/detector_{n}/model/model.json")["steps"] for n in ("plain", "judging")] == [
-        80,
-        60,
-    ]
-    summary = read_json(results / "iter_1/summary.json")
+        assert [model["steps"] for model in models] == ([80, 60] if iteration == 0 else [12, 12])
+    summary = read_json(run.directory / SUMMARY)
     assert list(summary["detectors"]) == ["plain", "judging"]
     assert summary["ap"] == summary["detectors"]["plain"]["ap"]
     for name, row in summary["detectors"].items():
         assert row["ap"] == read_json(results / f"iter_1/detector_{name}/evaluation.json")["ap"]
     assert sum(row["predictions"] for row in summary["detectors"].values()) == summary["predictions"]
-    shards = [PredictionShard.open(results / f"iter_1/predictions/{shard}.zarr") for shard in range(2)]
-    left_out = [sum(counts) for counts in zip(*(one.duplicates_between_detectors for one in shards), strict=True)]
-    assert [row["duplicates_left_out"] for row in summary["detectors"].values()] == left_out
-    found = Counter(
-        annotation["provenance"]["detector"]
-        for annotation in read_json(results / "iter_1/collected.json")["annotations"]
-    )
+    shard = PredictionShard.open(results / "iter_1/predictions/0.zarr")
+    left_out = [row["duplicates_left_out"] for row in summary["detectors"].values()]
+    assert left_out == shard.duplicates_between_detectors
+    collected = read_json(results / "iter_1/collected.json")["annotations"]
+    found = Counter(annotation["provenance"]["detector"] for annotation in collected)
     assert {name: row["collected"] for name, row in summary["detectors"].items()} == {
         name: found[name] for name in ("plain", "judging")
     }
     assert sum(found.values()) == summary["collected"] > 0
-    where = RunFiles(run.directory).progress()
-    assert (where.step, where.iteration) == (None, 1)
-    assert "Nothing to be done" in run.run("--dry-run")
+    files = RunFiles(run.directory)
+    assert {step.name: len(files.complete(step, 1)) for step in files.steps(1) if step.of_detectors} == {
+        "train": 2,
+        "evaluate": 2,
+    }
+    assert all(len(files.complete(step, 1)) == step.parts(files.config) for step in files.steps(1))
+    assert "Nothing to be done" in run.run(SUMMARY, "--dry-run")
     # Another length of one training leaves the other's model alone.
-    changed = run.copy(
-        run.directory.with_name("changed"),
-        detectors=[DETECTORS[0], DETECTORS[1] | {"training": {"steps": 61}}],
-        loop={"iterations": 1, "control": False, "upper_bound": False},
-        report={"neighbour_queries": 1, "gallery": 2},
-    )
-    again = changed.run("--dry-run", "results/iter_0/detector_judging/model", "results/iter_0/detector_plain/model")
-    assert "train_detector    1" in again
+    longer = [DETECTORS[0], DETECTORS[1] | {"training": {"steps": 61}}]
+    changed = run.copy(run.directory.with_name("changed"), detectors=longer, **SMALL)
+    models = [f"results/iter_0/detector_{one['name']}/model" for one in DETECTORS]
+    planned = changed.run("--dry-run", *models)
+    assert planned.count("rule train_detector:") == 1
+    assert "output: results/iter_0/detector_judging/model" in planned

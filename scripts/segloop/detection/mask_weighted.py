@@ -1,8 +1,7 @@
 """An embedding of what lies below a mask: the features of its region, weighted by the mask, projected at random.
 
-After D. P. Papadopoulos, E. Weber and A. Torralba, *Scaling up Instance Annotation via Label Propagation*, ICCV 2021,
-whose masks are clustered by features of the regions they cover. It needs no layer that was trained for it, and two
-networks with the same backbone features give comparable vectors.
+After the mask-weighted region feature of D. P. Papadopoulos, E. Weber and A. Torralba, *Scaling up Instance Annotation
+via Label Propagation*, ICCV 2021. It needs no layer that was trained for it.
 """
 
 import hashlib

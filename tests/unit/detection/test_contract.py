@@ -285,7 +285,7 @@ def test_ids_and_rows_of_a_shard(case: Case, segmenter: Segmenter, images: list[
 
 def test_average_precision_is_that_of_pycocotools(case: Case, tmp_path: Path) -> None:
     evaluate_detector(
-        models={"detector": case.model},
+        model=case.model,
         validation_set=case.training_set,
         output=tmp_path / "evaluation.json",
         results=tmp_path / "results.json",

@@ -536,7 +536,7 @@ def test_a_shard_holds_predicted_iou_and_both_parts(tmp_path: Path, scoring: Det
     )
     shard = PredictionShard.open(tmp_path / "0.zarr")
     (found,) = load_segmenter(model, device="cpu", threads=1).predict([picture(0)], score=0.1)
-    assert shard.embedding_parts == {"box_head": 64, "mask_iou_head": 64}
+    assert shard.detectors[0].embedding_parts == {"box_head": 64, "mask_iou_head": 64}
     assert len(shard) == len(found) > 5
     assert found.predicted_iou is not None
     assert shard.predicted_iou is not None

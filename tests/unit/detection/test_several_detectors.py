@@ -263,5 +263,5 @@ def test_two_backends_in_one_list(
     alone = PredictionShard.open(predict({"one": other}, files, tmp_path / "one", embeddings=["mask_weighted"]))
     own = int(np.count_nonzero(shard.detector == 1))
     assert own + shard.duplicates_between_detectors[1] == len(alone) > 0
-    assert alone.embedding_parts == {"box_head": 64, "mask_weighted": 512}
+    assert alone.detectors[0].embedding_parts == {"box_head": 64, "mask_weighted": 512}
     assert alone.embeddings()[:, 64:].any(axis=1).all()
