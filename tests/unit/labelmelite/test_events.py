@@ -141,6 +141,18 @@ def test_undo_names_an_event_of_its_own_object(page: Page) -> None:
     assert refused["error"]["message"] == "undoes names no event of this object."
 
 
+def test_undo_may_name_an_event_of_its_client_that_has_no_number_yet(page: Page) -> None:
+    first, second = page.event("edit", {"before": A, "after": B}), page.event("edit", {"before": B, "after": A})
+    page.send(first, {**second, "undoes_no": first["client_no"]})
+    page.send(page.event("edit", {"before": A, "after": B}, redoes_no=77))
+    listed = page.get("/api/datasets/1/images/1/events").json()
+    assert [(event["undoes"], event["redoes"]) for event in listed] == [
+        (None, None),
+        (listed[0]["seq"], None),
+        (None, None),
+    ]
+
+
 def test_a_mask_in_another_writing_is_the_same_mask(page: Page) -> None:
     height, width = SIZE
     mask = masks.decode(masks.check(A))

@@ -63,10 +63,19 @@ export class Editor {
     /** When the present piece of work began. */
     this.since = performance.now();
     this.busy = false;
+    /** While another image is loaded nothing is changed: the change would belong to neither. */
+    this.loading = false;
     this.stage.draw = (pen) => this.draw(pen);
-    /** @type {number | null} */
+    /** Diameter of the brush while it is on. @type {number | null} */
     this.size = null;
+    /** A frame around what is to be drawn. @type {import("../geometry/mask.js").Box | null} */
+    this.box = null;
     this.use("select");
+  }
+
+  /** Whether objects may not be changed now. */
+  get frozen() {
+    return this.readOnly || this.loading;
   }
 
   get scene() {
@@ -147,7 +156,7 @@ export class Editor {
    * @param {string} tool
    */
   async change(item, bitmap, tool) {
-    if (this.readOnly) return;
+    if (this.frozen) return;
     if (!bitmap.width) {
       if (this.single) this.say("Nothing would be left of the object.");
       else if (await this.page.confirm(`Nothing would be left of this ${item.category}. Delete it?`)) this.remove(item);
@@ -171,6 +180,7 @@ export class Editor {
    * @param {() => void} [refused] called when no name was given
    */
   async create(bitmap, tool, refused) {
+    if (this.frozen) return;
     const present = this.single ? [...this.scene.items.values()][0] : undefined;
     if (present) {
       await this.change(present, union(present.bitmap, bitmap), tool);
@@ -194,7 +204,7 @@ export class Editor {
 
   deleteSelected() {
     const item = this.scene.current;
-    if (item && !this.readOnly && !this.single) this.remove(item);
+    if (item && !this.frozen && !this.single) this.remove(item);
   }
 
   /** @param {Item} item */
@@ -208,7 +218,7 @@ export class Editor {
 
   async rename() {
     const item = this.scene.current;
-    if (!item || this.readOnly || this.single) return;
+    if (!item || this.frozen || this.single) return;
     const name = await this.page.askCategory(item.category);
     if (name === null || name === item.category) return;
     const change = { ...this.describe(item, "rename", null, null), categoryAfter: name };
@@ -242,14 +252,14 @@ export class Editor {
 
   undo() {
     if (this.tool.undo()) return;
-    const step = this.readOnly ? null : this.history.undo();
+    const step = this.frozen ? null : this.history.undo();
     if (!step) this.say("There is nothing to undo.");
     else this.replay(step.change, { undoes: step.undoes }, "undo");
   }
 
   redo() {
     if (this.tool.cancel()) return;
-    const step = this.readOnly ? null : this.history.redo();
+    const step = this.frozen ? null : this.history.redo();
     if (!step) this.say("There is nothing to redo.");
     else this.replay(step.change, { redoes: step.redoes }, "redo");
   }
@@ -314,7 +324,7 @@ export class Editor {
   async snap() {
     this.tool.commit();
     const item = this.scene.current;
-    if (!item || this.readOnly || this.busy) {
+    if (!item || this.frozen || this.busy) {
       if (!item) this.say("Select an object first.");
       return;
     }
@@ -341,6 +351,8 @@ export class Editor {
       await this.change(item, snapped, "snap");
     } finally {
       this.busy = false;
+    /** While another image is loaded nothing is changed: the change would belong to neither. */
+    this.loading = false;
     }
   }
 
@@ -460,6 +472,10 @@ export class Editor {
     const { scene } = this;
     const peeking = this.stage.hidden;
     const busy = /** @type {Edit} */ (this.tools.edit).trace !== null && this.toolName === "edit";
+    if (this.box) {
+      const { x, y, width, height } = this.box;
+      pen.line([x, y, x + width, y, x + width, y + height, x, y + height], { colour: INK.pale, width: 1.5, dash: [8, 6], closed: true, halo: INK.halo });
+    }
     const hovered = scene.item(scene.hovered);
     if (hovered && hovered !== scene.current && !peeking && !busy) {
       for (const loop of hovered.loops) pen.line(loop.points, { colour: INK.pale, width: 1.5, closed: true, halo: INK.halo });

@@ -131,6 +131,7 @@ await start(async (frame) => {
     latest += 1;
     const mine = latest;
     host.setAttribute("aria-busy", "true");
+    editor.loading = true;
     try {
       // What was done before must be there before the image is read again.
       await frame.outbox.leftBehind;
@@ -152,7 +153,10 @@ await start(async (frame) => {
       showNeighbours();
       editor.say(`${image.file_name}: ${number(image.objects.length)} objects. ${editor.tool.hint}`);
     } finally {
-      if (mine === latest) host.removeAttribute("aria-busy");
+      if (mine === latest) {
+        host.removeAttribute("aria-busy");
+        editor.loading = false;
+      }
     }
   }
 
