@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from labelmelite.app import create_app
 from labelmelite.images import as_root
+from labelmelite.loop.book import Item
 from labelmelite.loop.iteration import waiting_iteration
 from labelmelite.loop.session import LoopSession, open_session
 from labelmelite.loop.settings import LoopSettings
@@ -57,11 +58,15 @@ class Oracle:
         if task is None:
             return False
         items = self.session.book.tasks[task["id"]].items
-        replies = ["yes" if self.truth[items[item["id"]].prediction] else "no" for item in task["items"]]
+        replies = ["yes" if self.is_good(items[item["id"]]) else "no" for item in task["items"]]
         reasons = [None if reply == "yes" else "bad_boundary" for reply in replies]
         rows = zip(task["items"], replies, reasons, strict=True)
         self.send(task, [{"item": i["id"], "reply": r, "reason": w, "seconds": 2.0} for i, r, w in rows])
         return True
+
+    def is_good(self, item: Item) -> bool:
+        """Return the truth: of gold from the validation set what gold.json says."""
+        return self.session.gold.truth[item.key] if item.purpose == "gold" else self.truth[item.prediction]
 
     def edit(self) -> int:
         """Mend one mask and return its prediction."""
@@ -90,18 +95,20 @@ def test_the_browser_answers_an_iteration_and_the_run_goes_on(undisturbed: Loop,
     truth = dict(zip(match.prediction.tolist(), (match.iou > np.float32(T_IOU)).tolist(), strict=True))
     store = Store(loop.directory / "data/labelmelite")
     session = open_session(loop.directory, 1, store, LoopSettings(least_seconds=0.0, questions=12))
-    # Gold of the validation set is about other images.
-    truth |= {one.prediction: one.good for some in session.gold.by_category.values() for one in some}
+    assert session.gold.truth and not session.gold.truth.keys() & {
+        key.tobytes() for key in session.iteration.index.mask_key
+    }
     settings = Settings(data=store.folder, roots=tuple(as_root(str(root)) for root in session.iteration.roots))
     app = create_app(settings, store, lambda *_: session)
     with TestClient(app, base_url="http://127.0.0.1") as client:
         guard = app.state.guard
-        tokens = [store.write_now(lambda c: guard.invite(c, name, "annotator", 1)["token"]) for name in ("a", "b")]
+        tokens = [store.write_now(lambda c: guard.invite(c, "somebody", "annotator", 1)["token"]) for _ in range(2)]
         people = [Oracle(client, session, token, truth) for token in tokens]
         assert people[0].questions()
         mended = people[1].edit()
         while not session.complete:
-            assert any([one.questions() for one in people])
+            worked = [one.questions() for one in people]
+            assert any(worked)
         decision, world = session.thinking.reached.decision, session.iteration.world
     store.close()
 
