@@ -314,7 +314,7 @@ def _image(connection: sqlite3.Connection, event: Event) -> sqlite3.Row:
 def _with_references(connection: sqlite3.Connection, annotator: str, event: Event) -> Event:
     """Name undone and redone events by their numbers in the log; offline a client knows its own numbers alone."""
     numbers = {"undoes": event.undoes_no, "redoes": event.redoes_no}
-    found = {
+    found: dict[str, Any] = {
         name: repeated(connection, annotator, event.client, number)
         for name, number in numbers.items()
         if number is not None and getattr(event, name) is None

@@ -37,6 +37,8 @@ async def post(request: Request) -> Response:
         )
     if kind != "lab" and role != "annotator":
         raise ApiError("bad_request", "Platforms send annotators only.")
+    if kind == "mturk" and request.app.state.settings.adapter != "mturk":
+        raise ApiError("bad_request", "MTurk shows pages in a frame. Start the server with --adapter mturk.")
     guard = request.app.state.guard
     made = await request.app.state.store.write(lambda c: guard.invite(c, name, role, float(days), kind))
     path = f"/join#{made['token']}" if kind == "lab" else f"/{kind}?token={made['token']}"
