@@ -129,13 +129,22 @@ class Dealer:
                 return group, self._shuffled(list(wanted.values()), group, book, annotator)
         return None
 
-    def count(self, open_questions: OpenQuestions, book: Book) -> int:
-        """Return how many answers the present questions still need."""
+    def count(self, open_questions: OpenQuestions, book: Book, since: Rows) -> int:
+        """Return how many answers the present questions still need.
+
+        Parameters
+        ----------
+        since
+            Rows of the world that were answered after the policy decided.
+        """
         total = 0
-        for group in open_questions.groups:
-            for one in self._asked(open_questions, group):
-                needed = self._votes if one.purpose == "audit" else 1
-                total += max(0, needed - len(book.voters.get((one.key, one.purpose), ())))
+        for group, places in open_questions.groups.items():
+            audit, _ = group
+            if audit:
+                given = (len(book.voters.get((one.key, one.purpose), ())) for one in self._asked(open_questions, group))
+                total += sum(max(0, self._votes - votes) for votes in given)
+            else:
+                total += int(np.count_nonzero(~np.isin(open_questions.decision.question_row[places], since)))
         return total
 
     def _in_turn(self, groups: Mapping[Group, Any], book: Book, annotator: str) -> list[Group]:
@@ -180,7 +189,7 @@ class Dealer:
     ) -> dict[Group, list[Wanted]]:
         """Return what people picked and nobody knows yet; nothing once an audit has begun."""
         found: dict[Group, list[Wanted]] = {}
-        if open_questions.audits:
+        if open_questions.audits or not book.picks:
             return found
         asked = set(open_questions.decision.question_row.tolist())
         for key, prediction in book.picks.items():
