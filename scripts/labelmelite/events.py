@@ -127,9 +127,11 @@ def parse(value: Any, client: str) -> Event:
     if kind not in KINDS:
         raise ApiError("bad_request", f"{kind[:40]!r} is no kind of event; known: {', '.join(KINDS)}.")
     seconds = field(value, "seconds", (int, float), None)
-    name = field(value, "object", str)
+    name, tool = field(value, "object", str), field(value, "tool", str, "")
     if not name or len(name) > 100 or not name.isprintable():
         raise ApiError("bad_request", "The id of an object is text of 1 to 100 characters.")
+    if len(tool) > 40 or not tool.isprintable():
+        raise ApiError("bad_request", "The name of a tool is text of at most 40 characters.")
     return Event(
         client=client,
         client_no=whole(value, "client_no"),
@@ -143,7 +145,7 @@ def parse(value: Any, client: str) -> Event:
         undoes_no=whole(value, "undoes_no", None),
         redoes_no=whole(value, "redoes_no", None),
         seconds=None if seconds is None else min(max(float(seconds), 0.0), MAX_SECONDS),
-        tool=field(value, "tool", str, "")[:40] or None,
+        tool=tool or None,
     )
 
 

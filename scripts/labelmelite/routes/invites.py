@@ -49,7 +49,9 @@ async def post(request: Request) -> Response:
 async def delete(request: Request) -> Response:
     """DELETE: end a link and every session that it began."""
     security.require(request, "owner")
-    await request.app.state.store.write(lambda c: request.app.state.guard.revoke(c, str(request.path_params["invite"])))
+    guard = request.app.state.guard
+    await request.app.state.store.write(lambda c: guard.revoke(c, str(request.path_params["invite"])))
+    guard.look_again()
     return http.answer({})
 
 

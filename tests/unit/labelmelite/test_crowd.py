@@ -139,8 +139,8 @@ def test_the_pay_list(open_one: TestClient, link: Callable[[str], str], store: S
     page = Page(open_one, session)
     a, b = rectangle(2, 3, 5, 6), rectangle(2, 3, 5, 7)
     page.send(
-        page.event("edit", {"before": a, "after": b}, seconds=1800),
-        page.event("edit", {"before": b, "after": a}, seconds=600),
+        page.event("edit", {"before": a, "after": b}, seconds=3000),
+        page.event("edit", {"before": b, "after": a}, seconds=300),
     )
     guard = open_one.app.state.guard  # type: ignore[attr-defined]
     owner = open_one.post("/api/session", json={"token": store.write_now(guard.invite_owner)}).json()
@@ -149,7 +149,7 @@ def test_the_pay_list(open_one: TestClient, link: Callable[[str], str], store: S
     rows = {row["annotator"]: row for row in csv.DictReader(io.StringIO(text))}
     row = rows[session["annotator"]["id"]]
     assert (row["worker"], row["submissions"]) == ("'=cmd()", "x1")
-    assert (row["events"], row["hours"], row["dollars"]) == ("2", "0.6667", "10.00")
+    assert (row["events"], row["hours"], row["dollars"]) == ("2", "0.3333", "5.00")
 
 
 def test_forgetting_somebody(open_one: TestClient, link: Callable[[str], str], store: Store) -> None:

@@ -127,6 +127,8 @@ def test_a_bad_event_is_refused_by_itself(page: Page, kind: str, payload: Any, c
         {"undoes": 99},
         {"seconds": "long"},
         {"tool": 1},
+        {"tool": "\ud800"},
+        {"object": "\ud800"},
     ],
 )
 def test_a_malformed_event_is_refused(page: Page, change: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -63,6 +64,33 @@ def test_a_failure_undoes_itself_alone(store: Store) -> None:
     assert count(store) == 20
     seqs = [one for one in results if isinstance(one, int)]
     assert len(set(seqs)) == 20
+
+
+def test_a_request_that_is_given_up_does_not_end_the_writer(store: Store) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(connection: sqlite3.Connection) -> None:
+        begun.set()
+        go_on.wait(20)
+
+    async def give_up() -> None:
+        slow = asyncio.create_task(store.write(wait))
+        await asyncio.to_thread(begun.wait, 20)
+        waiting = [asyncio.create_task(store.write(lambda c, n=n: put_into(c, n))) for n in range(5)]
+        await asyncio.sleep(0.05)
+        for one in (slow, *waiting[:3]):
+            one.cancel()
+        results = await asyncio.gather(slow, *waiting[:3], return_exceptions=True)
+        await asyncio.sleep(0)
+        go_on.set()
+        results += await asyncio.gather(*waiting[3:])
+        assert [isinstance(one, asyncio.CancelledError) for one in results] == [True] * 4 + [False] * 2
+
+    def put_into(connection: sqlite3.Connection, number: int) -> int:
+        return events.append(connection, "a", 0.0, Event("c", number, "answer", {}))
+
+    asyncio.run(give_up())
+    assert put(store, 99) == count(store) == 3
 
 
 def test_mistakes_in_sql_are_not_the_disk(store: Store) -> None:
