@@ -26,6 +26,9 @@ test("union, difference and exclusive or are those of the pixels", () => {
     assert.ok(mask.equal(mask.union(first, second), pixelwise(a, b, (p, q) => p || q)));
     assert.ok(mask.equal(mask.difference(first, second), pixelwise(a, b, (p, q) => p && !q)));
     assert.ok(mask.equal(mask.xor(first, second), pixelwise(a, b, (p, q) => p !== q)));
+    assert.ok(mask.equal(mask.intersection(first, second), pixelwise(a, b, (p, q) => p && q)));
+    const { x, y, width, height } = mask.xor(first, second);
+    assert.deepEqual(mask.changedBox(first, second), { x, y, width, height });
     assert.equal(mask.area(first), a.data.reduce((/** @type {number} */ sum, /** @type {number} */ value) => sum + value, 0));
   });
 });

@@ -4,7 +4,7 @@
  * knows no server, and tells the page what happened.
  */
 
-import { equal, fromRle, fillHoles, grow, hull, largestPart, shrink, union } from "../geometry/mask.js";
+import { fromRle, fillHoles, grow, hull, largestPart, shrink, union } from "../geometry/mask.js";
 import { History } from "../geometry/history.js";
 import { replaceLoop } from "../geometry/reroute.js";
 import { uuid } from "../net/api.js";
@@ -162,12 +162,13 @@ export class Editor {
       else if (await this.page.confirm(`Nothing would be left of this ${item.category}. Delete it?`)) this.remove(item);
       return;
     }
-    if (equal(item.bitmap, bitmap)) {
+    const before = item.mask;
+    const changed = this.scene.setMask(item, bitmap);
+    if (!changed.width) {
       this.say("Nothing changed.");
       return;
     }
-    const before = item.mask;
-    this.repaint(this.scene.setMask(item, bitmap));
+    this.repaint(changed);
     const change = this.describe(item, "edit", before, item.mask);
     this.record(change, {}, tool);
     this.say(`${item.category} now has ${item.area} pixels.`);

@@ -243,6 +243,44 @@ export function difference(a, b) {
 }
 
 /**
+ * Pixels that are in both masks.
+ * @param {Bitmap} a
+ * @param {Bitmap} b
+ * @returns {Bitmap}
+ */
+export function intersection(a, b) {
+  const shared = overlap(a, b);
+  const result = over(a, shared);
+  const other = over(b, shared).data;
+  for (let place = 0; place < other.length; place++) result.data[place] &= other[place];
+  return trim(result);
+}
+
+/**
+ * Box around the pixels that are in one mask only; width and height are zero if there are none.
+ * @param {Bitmap} a
+ * @param {Bitmap} b
+ * @returns {Box}
+ */
+export function changedBox(a, b) {
+  const both = hull(a, b);
+  const one = over(a, both).data;
+  const other = over(b, both).data;
+  let [left, right, top, bottom] = [both.width, -1, -1, -1];
+  for (let row = 0, place = 0; row < both.height; row++) {
+    for (let column = 0; column < both.width; column++, place++) {
+      if (one[place] === other[place]) continue;
+      if (top < 0) top = row;
+      bottom = row;
+      if (column < left) left = column;
+      if (column > right) right = column;
+    }
+  }
+  if (top < 0) return { x: 0, y: 0, width: 0, height: 0 };
+  return { x: both.x + left, y: both.y + top, width: right - left + 1, height: bottom - top + 1 };
+}
+
+/**
  * Pixels that are in one mask only.
  * @param {Bitmap} a
  * @param {Bitmap} b
@@ -261,7 +299,7 @@ export function xor(a, b) {
  * @returns {boolean}
  */
 export function equal(a, b) {
-  return xor(a, b).width === 0;
+  return changedBox(a, b).width === 0;
 }
 
 /**
