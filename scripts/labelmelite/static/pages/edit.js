@@ -220,6 +220,8 @@ await start(async (frame) => {
       for (const kind of ["edits", "redraws"]) {
         const given = await request("POST", "/api/tasks", { kind, ...(wanted.length && kind === "edits" ? { items: wanted } : {}) });
         if (given.task) {
+          // Asked for once; after a reload the server gives the unfinished task again.
+          window.history.replaceState(null, "", window.location.pathname);
           const drawing = new Drawing(frame, given.task, nextTask);
           Object.assign(window, { editor: drawing.editor });
           await drawing.show();
