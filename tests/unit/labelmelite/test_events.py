@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -296,6 +297,26 @@ class Log(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.db.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(masks=st.lists(Log.mask, min_size=2, max_size=12))
+def test_undo_after_any_sequence_restores_every_bit(masks: list[dict[str, Any]]) -> None:
+    log = Log()
+    log.send("one", "create", "a", {"category": "cat", "after": masks[0]})
+    done = []
+    for before, after in pairwise(masks):
+        seq = log.send("one", "edit", "a", {"before": before, "after": after})
+        done.append((seq, before, after))
+    for seq, before, after in reversed(done):
+        log.numbers["one"] += 1
+        payload = {"before": after, "after": before}
+        undo = Event("page", log.numbers["one"], "edit", payload, dataset=1, image=1, object="a", undoes=seq)
+        events.accept(log.db, "one", 0.0, undo)
+        found = events.present(log.db, 1, "a")
+        assert found is not None and found["mask"] == before
+    assert log.db.execute("SELECT count(*) FROM event WHERE undoes IS NOT NULL").fetchone()[0] == len(done)
+    log.teardown()
 
 
 TestLog = Log.TestCase
