@@ -105,7 +105,7 @@ class Dealer:
         self.known_gold = known_gold
 
     def deal(
-        self, open_questions: OpenQuestions, book: Book, annotator: str, size: int, known: npt.NDArray[np.bool_]
+        self, open_questions: OpenQuestions, book: Book, annotator: str, size: int, known: npt.NDArray[np.bool_] | None
     ) -> tuple[Group, list[Wanted]] | None:
         """Return what an annotator is asked next, in the order of showing; None if nothing is open for this person.
 
@@ -114,9 +114,9 @@ class Dealer:
         size
             At most so many questions.
         known : bool [N]
-            Rows whose answer is known; they are not asked because somebody picked them.
+            Rows whose answer is known; they are not asked because somebody picked them. None: no picks are asked.
         """
-        picked = self._picked(open_questions, book, known)
+        picked = {} if known is None else self._picked(open_questions, book, known)
         groups: dict[Group, Iterator[Wanted]] = {group: self._asked(open_questions, group) for group in picked}
         for group in open_questions.groups:
             groups.setdefault(group, self._asked(open_questions, group))
@@ -128,6 +128,10 @@ class Dealer:
             if wanted:
                 return group, self._shuffled(list(wanted.values()), group, book, annotator)
         return None
+
+    def picked(self, open_questions: OpenQuestions, book: Book, known: npt.NDArray[np.bool_]) -> bool:
+        """Return whether a mask that somebody picked is not known yet."""
+        return bool(self._picked(open_questions, book, known))
 
     def count(self, open_questions: OpenQuestions, book: Book, since: Rows) -> int:
         """Return how many answers the present questions still need.
@@ -187,9 +191,9 @@ class Dealer:
     def _picked(
         self, open_questions: OpenQuestions, book: Book, known: npt.NDArray[np.bool_]
     ) -> dict[Group, list[Wanted]]:
-        """Return what people picked and nobody knows yet; nothing once an audit has begun."""
+        """Return what people picked and nobody knows yet."""
         found: dict[Group, list[Wanted]] = {}
-        if open_questions.audits or not book.picks:
+        if not book.picks:
             return found
         asked = set(open_questions.decision.question_row.tolist())
         for key, prediction in book.picks.items():

@@ -5,6 +5,9 @@ import sqlite3
 from pathlib import Path
 from typing import Any, Final, cast
 
+import numpy as np
+import numpy.typing as npt
+
 from labelmelite.clock import iso
 from labelmelite.errors import ApiError
 from labelmelite.images import Pixels
@@ -156,7 +159,7 @@ class LoopSession(LoopState):
 
         def work(connection: sqlite3.Connection) -> int:
             with self.lock:
-                if self.iteration.complete or self.thinking.open.audits or self.audited:
+                if self.iteration.complete or self.thinking.audited:
                     raise ApiError(
                         "conflict", "An audit has begun or all is answered: what it is about must stand now."
                     )
@@ -204,14 +207,16 @@ class LoopSession(LoopState):
                 return task
             if kind == "redraws":
                 return self._deal(connection, annotator, kind, layout, drawn.redraws(self))
-            if self.complete or self.iteration.taken:
+            if self.iteration.taken:
                 return None
             if kind == "edits":
+                if self.complete and wanted:
+                    raise ApiError("conflict", "All is answered: only masks that were refused can be edited now.")
                 return self._deal(connection, annotator, kind, layout, drawn.edits(self, annotator, wanted))
-            if self._gated(annotator):
+            if self.complete or self._gated(annotator):
                 return None
             dealt = self.dealer.deal(
-                self.thinking.open, self.book, annotator, self.settings.questions, self.thinking.known
+                self.thinking.open, self.book, annotator, self.settings.questions, self._pickable()
             )
             return self._deal(connection, annotator, kind, layout, dealt)
 
@@ -316,6 +321,10 @@ class LoopSession(LoopState):
             raise ApiError("not_found", "There is no such task of yours.")
         return owned
 
+    def _pickable(self) -> npt.NDArray[np.bool_] | None:
+        """Return the rows whose answer is known; None once an audit has begun, after which no picks are asked."""
+        return None if self.thinking.audited else self.thinking.known
+
     def _gated(self, annotator: str) -> bool:
         if self.settings.gate is None:
             return False
@@ -326,10 +335,10 @@ class LoopSession(LoopState):
         with self.lock:
             if kind == "redraws":
                 return "Nothing is to be redrawn now."
-            if self.complete or self.iteration.taken:
-                return "All questions of this iteration are answered. Thank you."
-            if kind == "edits":
+            if kind == "edits" and not self.iteration.taken:
                 return "No mask waits for an edit now."
+            if self.complete:
+                return "All questions of this iteration are answered. Thank you."
             if self._gated(annotator):
                 return "Thank you for your work. There are no more questions for you in this project."
             if not self.thinking.idle:

@@ -25,7 +25,6 @@ from labelmelite.settings import Question
 from labelmelite.store import Store
 from segloop.annotation.answers import COUNTED_PURPOSES
 from segloop.annotation.people import Record, read_records
-from segloop.annotation.recorded import voiding
 from segloop.errors import SegloopError
 
 Result = TypeVar("Result")
@@ -74,18 +73,16 @@ class LoopState:
         with self.lock:
             self.leave()
 
-    @property
-    def audited(self) -> bool:
-        """Whether an answer of the audit that is under way has counted already."""
-        purposes = [record["purpose"] for record in self.records()]
-        return "audit" in purposes[self._voided_until() :]
-
     def still_open(self) -> int:
         """Return how many answers the questions of the last decision still need."""
         with self.lock:
             fresh = self.records()[len(self.thinking.reached.rows) :]
             since = self.replay.masks.match([one for one in fresh if one["purpose"] in COUNTED_PURPOSES])
             return self.dealer.count(self.thinking.open, self.book, since)
+
+    def picked(self) -> bool:
+        """Return whether a mask that somebody picked is still to be asked."""
+        return not self.thinking.audited and self.dealer.picked(self.thinking.open, self.book, self.thinking.known)
 
     @property
     def complete(self) -> bool:
@@ -149,9 +146,8 @@ class LoopState:
         self._look_ahead(self.thinking.open)
         with self.lock:
             drawn.leave(self)
-            done = self.thinking.reached.decision.done and not any(
-                one.kind == "questions" for one in self.book.open.values()
-            )
+            begun = any(one.kind == "questions" for one in self.book.open.values())
+            done = self.thinking.reached.decision.done and not begun and not self.picked()
             current = len(self.thinking.reached.rows) == len(self.records())
             if done and current and not self.complete and not self.iteration.taken:
                 self.leave()
@@ -181,7 +177,3 @@ class LoopState:
             # Nobody could renew it while the server was down.
             task.expires = max(task.expires, now + self.settings.lease_seconds)
         return book
-
-    def _voided_until(self) -> int:
-        places = voiding(self.records())
-        return places[-1] + 1 if places else 0
