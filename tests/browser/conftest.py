@@ -39,8 +39,8 @@ WIDTH, HEIGHT = 320, 240
 class LabelServer:
     """A server of its own, which can be killed and started again on the same data."""
 
-    def __init__(self, arguments: list[str], data: Path) -> None:
-        self.arguments = arguments
+    def __init__(self, arguments: list[str], data: Path, *, tokens: bool = False) -> None:
+        self.arguments = arguments if tokens else [*arguments, "--no-tokens"]
         self.data = data
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -53,7 +53,7 @@ class LabelServer:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "segloop", "label", *self.arguments, "--data", str(self.data)]
-        command += ["--port", str(self.port), "--no-tokens"]
+        command += ["--port", str(self.port)]
         self.data.mkdir(exist_ok=True)
         with (self.data / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
@@ -62,6 +62,12 @@ class LabelServer:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"no server: {(self.data / 'server.log').read_text()[-2000:]}")
             time.sleep(0.05)
+
+    @property
+    def owner_link(self) -> str:
+        """The address with its token, as the server printed it."""
+        printed = (self.data / "server.log").read_text(encoding="utf-8")
+        return next(word for word in printed.split() if word.startswith(f"{self.address}/join#"))
 
     def _answers(self) -> bool:
         try:

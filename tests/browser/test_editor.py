@@ -480,6 +480,42 @@ def test_small_and_large_windows(
         screenshots(one.page, "phone_list")
 
 
+def test_a_reader_looks_and_changes_nothing(opened: Open, watched: Watched, server: LabelServer) -> None:
+    context = watched.context()
+    session = server.get("/api/session")
+    session["annotator"]["role"] = "reader"
+    context.route("**/api/session", lambda route: route.fulfill(json=session))
+    one = opened(21, context)
+    assert one.page.locator(".tools button").evaluate_all("all => all.map(one => one.textContent)") == ["Select"]
+    one.click(90, 120)
+    expect(one.page.locator(".objects [aria-current]")).to_contain_text("car")
+    one.press("Delete", "2", "Shift+G", "u", "Backspace")
+    one.page.mouse.dblclick(*one.place(90, 120))
+    one.page.wait_for_timeout(200)
+    assert one.events() == []
+    expect(one.page.locator(".objects li")).to_have_count(3)
+
+
+def test_an_image_that_cannot_be_shown_is_told(opened: Open, watched: Watched) -> None:
+    context = watched.context()
+    context.route("**/pixels", lambda route: route.fulfill(status=200, content_type="image/png", body=b"no image"))
+    one = opened(22, context)
+    expect(one.page.locator(".toast")).to_contain_text("cannot be shown")
+    expect(one.page.locator(".objects li")).to_have_count(3)
+
+
+def test_turning_a_page_without_the_server_keeps_the_image(opened: Open, watched: Watched) -> None:
+    context = watched.context()
+    one = opened(23, context)
+    context.set_offline(True)
+    one.press("PageDown")
+    expect(one.page.locator(".toast")).to_contain_text("cannot be reached")
+    expect(one.page.locator(".file")).to_have_text("scene_23.png")
+    context.set_offline(False)
+    one.press("PageDown")
+    expect(one.page.locator(".file")).to_have_text("scene_24.png")
+
+
 def test_two_fingers_zoom_and_drop_the_trace(opened: Open, watched: Watched) -> None:
     one = opened(20, watched.context(390, 780, has_touch=True))
     one.page.get_by_role("button", name="Edit", exact=True).click()

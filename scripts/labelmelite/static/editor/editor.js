@@ -70,6 +70,10 @@ export class Editor {
     this.size = null;
     /** A frame around what is to be drawn. @type {import("../geometry/mask.js").Box | null} */
     this.box = null;
+    document.addEventListener("visibilitychange", () => {
+      // Time that was spent elsewhere is no work.
+      if (!document.hidden) this.since = performance.now();
+    });
     this.use("select");
   }
 
@@ -104,6 +108,11 @@ export class Editor {
     this.cross.reset();
     this.since = performance.now();
     this.page.shown();
+  }
+
+  /** End what goes on beside the page. */
+  close() {
+    this.work.worker.terminate();
   }
 
   // --- what is meant

@@ -28,6 +28,8 @@ export class Saver {
     this.reload = reload;
     /** Objects about which the person is being asked. @type {Set<string>} */
     this.asking = new Set();
+    /** Resolved once every question that was asked has its answer. @type {Promise<void>} */
+    this.resolved = Promise.resolve();
   }
 
   /**
@@ -50,8 +52,10 @@ export class Saver {
       change.seq = ack.seq ?? null;
       // The name of an object that was deleted before this page was loaded is known to the server alone.
       if (change.kind === "restore" && !change.categoryAfter) await this.learnName(change.object);
-    } else if (ack.error.code === "conflict") await this.resolve(change, ack.present ?? null);
-    else {
+    } else if (ack.error.code === "conflict") {
+      const before = this.resolved;
+      this.resolved = before.then(() => this.resolve(change, ack.present ?? null));
+    } else {
       toast(`Not saved: ${ack.error.message}`, { problem: true });
       this.editor.history.forget(change.object);
       this.reload();

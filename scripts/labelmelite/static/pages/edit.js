@@ -39,8 +39,8 @@ class Drawing {
     this.seen = new Set();
     /** What was done to each item, so that undo works after going back to it. @type {Map<string, {history: History, after: Rle | null}>} */
     this.states = new Map();
-    /** Seconds at each item while the page was visible. @type {Map<string, number>} */
-    this.seconds = new Map();
+    /** Seconds at the item since the last answer about it, and at the whole task, while the page was visible. */
+    this.seconds = { item: 0, task: 0 };
     this.since = performance.now();
     this.hidden = document.hidden;
     this.workspace = makeWorkspace(frame, {
@@ -78,13 +78,16 @@ class Drawing {
     return this.task.items[this.now];
   }
 
-  /** Add the time since the last call to the item on the page. */
+  /** Add the time since the last call; the server adds up the seconds of all answers about an item. */
   count() {
     const now = performance.now();
     // When the page has just become visible again, the time before was spent elsewhere.
     const visible = !this.hidden;
     this.hidden = document.hidden;
-    if (visible && this.item) this.seconds.set(this.item.id, (this.seconds.get(this.item.id) ?? 0) + (now - this.since) / 1000);
+    if (visible) {
+      this.seconds.item += (now - this.since) / 1000;
+      this.seconds.task += (now - this.since) / 1000;
+    }
     this.since = now;
   }
 
@@ -101,7 +104,8 @@ class Drawing {
   /** @param {Rle | null} after */
   send(after) {
     const { item } = this;
-    const answer = { item: item.id, before: item.mask ?? null, after, seconds: this.seconds.get(item.id) ?? 0 };
+    const answer = { item: item.id, before: item.mask ?? null, after, seconds: this.seconds.item };
+    this.seconds.item = 0;
     const { acknowledged } = this.frame.outbox.push(`/api/tasks/${this.task.id}/answers`, "answers", answer);
     item.answer = { after };
     acknowledged.then((ack) => {
@@ -136,6 +140,8 @@ class Drawing {
   async show() {
     const { item, editor, task, workspace } = this;
     this.count();
+    // Each item's time begins anew; to look at one without an answer costs the task alone.
+    this.seconds.item = 0;
     this.seen.add(item.id);
     workspace.host.setAttribute("aria-busy", "true");
     editor.loading = true;
@@ -192,8 +198,7 @@ class Drawing {
         toast("The server cannot be reached. Your work is kept here; please submit again later.", { problem: true });
         return;
       }
-      const seconds = [...this.seconds.values()].reduce((sum, one) => sum + one, 0);
-      const given = await request("POST", `/api/tasks/${this.task.id}/submit`, { seconds });
+      const given = await request("POST", `/api/tasks/${this.task.id}/submit`, { seconds: this.seconds.task });
       toast(given.message || "Thank you.");
       this.end();
       this.onDone();
@@ -206,6 +211,7 @@ class Drawing {
 
   end() {
     window.clearInterval(this.renewing);
+    this.editor.close();
   }
 }
 
