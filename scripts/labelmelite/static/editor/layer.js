@@ -68,14 +68,14 @@ export class Layer {
 }
 
 /**
- * Paint the masks of a box: tinted with a line along the edge, or, inverted, clear in a dimmed image. The smallest object is
- * on top, as a click finds it.
+ * Paint the masks of a box: tinted, with the pixels along their edge marked unless lines are drawn there instead; or,
+ * inverted, clear in a dimmed image. The smallest object is on top, as a click finds it.
  * @param {Layer} layer
  * @param {Scene} scene
  * @param {Box} box in image pixels
- * @param {{invert: boolean, turn: number}} style
+ * @param {{invert: boolean, turn: number, lines: boolean}} style
  */
-export function paintMasks(layer, scene, box, { invert, turn }) {
+export function paintMasks(layer, scene, box, { invert, turn, lines }) {
   // The line along an edge depends on the neighbours.
   const wide = { x: box.x - layer.step, y: box.y - layer.step, width: box.width + 2 * layer.step, height: box.height + 2 * layer.step };
   layer.paint(wide, (pixels, part) => {
@@ -83,7 +83,8 @@ export function paintMasks(layer, scene, box, { invert, turn }) {
     for (let place = scene.order.length - 1; place >= 0; place--) {
       const item = scene.order[place];
       const colour = item.colour + turn;
-      paintBitmap(pixels, part, item.bitmap, layer.step, invert ? 0x01000000 : tint(colour), edgeColour(colour));
+      const inside = invert ? 0x01000000 : tint(colour);
+      paintBitmap(pixels, part, item.bitmap, layer.step, inside, lines ? inside : edgeColour(colour));
     }
   });
 }

@@ -149,11 +149,14 @@ await start(async (frame) => {
       await saver?.resolved;
       await frame.outbox.settled(10_000);
       const address = `${base}/images/${id}`;
-      const [shown, events, picture] = await Promise.all([request("GET", address), request("GET", `${address}/events`), loadPicture(`${address}/pixels`).catch((error) => {
-        toast(error.message, { problem: true });
+      let unseen = "";
+      const pixels = loadPicture(`${address}/pixels`).catch((error) => {
+        unseen = error.message;
         return null;
-      })]);
+      });
+      const [shown, events, picture] = await Promise.all([request("GET", address), request("GET", `${address}/events`), pixels]);
       if (mine !== latest) return;
+      if (unseen) toast(unseen, { problem: true });
       image = /** @type {Shown} */ (shown);
       saver = new Saver(editor, frame, { dataset, image: image.id, reload: () => turn(image.id) });
       title.textContent = image.file_name;
