@@ -69,9 +69,7 @@ class LoopSession(LoopState):
 
     def answer(self, annotator: str, task: str, client: str, answers: list[Any]) -> list[dict[str, Any]]:
         """Save answers one by one and return an acknowledgement for each."""
-        with self.lock:
-            owned = self._task_of(annotator, task)
-        return self.write(lambda c: self._save(c, annotator, owned, client, answers))
+        return self.write(lambda c: self._save(c, annotator, task, client, answers))
 
     def renew(self, annotator: str, task: str) -> dict[str, Any]:
         """Keep a task for longer; nothing is written, because a restart renews all tasks."""
@@ -252,11 +250,12 @@ class LoopSession(LoopState):
         return self.book.tasks[name]
 
     def _save(
-        self, connection: sqlite3.Connection, annotator: str, task: Task, client: str, answers: list[Any]
+        self, connection: sqlite3.Connection, annotator: str, name: str, client: str, answers: list[Any]
     ) -> list[dict[str, Any]]:
         acks: list[dict[str, Any]] = []
         fresh: list[LogEvent] = []
         with self.lock:
+            task = self._task_of(annotator, name)
             for given in answers:
                 number = given.get("client_no") if isinstance(given, dict) else None
                 try:
@@ -268,7 +267,8 @@ class LoopSession(LoopState):
             if fresh:
                 task.expires = max(task.expires, self.store.clock.now() + self.settings.lease_seconds)
                 if task.end is not None:
-                    handover.reopen(self.iteration)
+                    if task.kind == "questions":
+                        handover.reopen(self.iteration)
                     self.thinking.ask()
         return acks
 

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import TypeVar, cast
 
 from labelmelite.clock import iso
-from labelmelite.errors import ApiError
 from labelmelite.loop import drawn, handover, log
 from labelmelite.loop.book import Book, LogEvent, Task
 from labelmelite.loop.dealing import Dealer, OpenQuestions
@@ -101,17 +100,25 @@ class LoopState:
 
     def write(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run `work` in the writer's thread and return what it returns, once it is on the disk."""
+
+        def checked(connection: sqlite3.Connection) -> Result:
+            self._verify(connection)
+            return work(connection)
+
         try:
-            return cast(Result, self.store.write_now(work))
-        except ApiError as error:
-            if error.code == "storage":
-                # The book may have taken what the disk did not.
-                self.store.write_now(self._read_again)
+            return cast(Result, self.store.write_now(checked))
+        except Exception:
+            self.store.write_now(self._verify)
             raise
 
-    def _read_again(self, connection: sqlite3.Connection) -> None:
+    def _verify(self, connection: sqlite3.Connection) -> None:
+        """Read the book again if it has taken an event that the disk did not, as when the disk is full.
+
+        A failure undoes the events that came last, so that it is enough to look for the last one.
+        """
         with self.lock:
-            self.book = self._fold(list(log.read(connection)))
+            if self.book.last is not None and not log.holds(connection, self.book.last):
+                self.book = self._fold(list(log.read(connection)))
 
     def end(self, connection: sqlite3.Connection, task: Task, how: str, seconds: float | None) -> None:
         """End a task; what was answered in it counts from here on, unless it is set `aside`."""
@@ -144,6 +151,8 @@ class LoopState:
     def _after_deciding(self) -> None:
         """Leave drawn masks in their files; hand over if nothing is open any more."""
         self._look_ahead(self.thinking.open)
+        # What leaves in files is on the disk of the server.
+        self.write(lambda connection: None)
         with self.lock:
             drawn.leave(self)
             begun = any(one.kind == "questions" for one in self.book.open.values())

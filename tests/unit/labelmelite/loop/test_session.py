@@ -1,4 +1,5 @@
 import json
+import sqlite3
 from collections import Counter
 from typing import Any
 
@@ -193,6 +194,37 @@ def test_what_is_given_back_goes_to_others(serve):
     assert served.session.wait()
     other = served.task("ben")
     assert len(other["items"]) == len(task["items"]) - 1
+
+
+def test_what_the_disk_did_not_take_is_not_in_the_book(serve, monkeypatch):
+    served = serve(policy="per_mask", questions=12)
+    task = served.task()
+    write = served.store.write_now
+
+    def full(work):
+        def fail(connection):
+            work(connection)
+            connection.execute("ROLLBACK")
+            raise sqlite3.OperationalError("database or disk is full")
+
+        return write(fail)
+
+    with monkeypatch.context() as patched:
+        calls = iter([full, write, full, write, full, write, write])
+        patched.setattr(served.store, "write_now", lambda work: next(calls)(work))
+        for attempt in (
+            lambda: served.send("ann", task, served.say(task["items"][0], "yes")),
+            lambda: served.task("ben"),
+            lambda: served.session.submit("ann", task["id"], 60.0),
+        ):
+            with pytest.raises(ApiError, match="Nothing was saved"):
+                attempt()
+    book = served.session.book
+    assert list(book.tasks) == [task["id"]] and book.tasks[task["id"]].end is None
+    assert book.tasks[task["id"]].answered == 0
+    served.finish("ann", "ben")
+    assert len(served.session.records()) == 12
+    served.replayed()
 
 
 # --- audits -----------------------------------------------------------------------------------------------------------
