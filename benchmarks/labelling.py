@@ -6,13 +6,16 @@ Usage: python benchmarks/labelling.py [--annotators 32] [--seconds 10] [--parts 
 """
 
 import argparse
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import labelling_browser
 import labelling_server
-from common import heading, publish
+from common import OUTPUT, heading, publish
+from segloop.files import read_json
+
+PARTS: dict[str, Any] = {"server": labelling_server, "browser": labelling_browser}
 
 
 def main() -> None:
@@ -20,27 +23,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--annotators", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=10.0, help="of load before the kill")
-    parser.add_argument("--parts", nargs="+", choices=("server", "browser"), default=["server", "browser"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--folder", type=Path, help="where the databases lie (default: a temporary folder)")
     options = parser.parse_args()
-    record: dict[str, Any] = {}
-    parts: list[str] = []
+    # A part that is not measured now stays as it was.
+    earlier = read_json(OUTPUT / "labelling.json") if (OUTPUT / "labelling.json").exists() else {}
+    record: dict[str, Any] = {part: earlier[part] for part in PARTS if part in earlier}
     if "server" in options.parts:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            record["server"] = [
-                labelling_server.one_load(Path(folder) / kind, kind, options.annotators, options.seconds)
-                for kind in ("answers", "changes")
-            ]
-        parts += labelling_server.lines(record["server"])
+            record["server"] = labelling_server.measure(Path(folder), options.annotators, options.seconds)
     if "browser" in options.parts:
-        import labelling_browser
-
         record["browser"] = labelling_browser.measure()
-        parts += labelling_browser.lines(record["browser"])
-    record["load_average"] = os.getloadavg()[0]
     page = heading("LabelMeLite", "make bench-labelling", "pycocotools")
-    page += [f"Load average of the machine at the end: {record['load_average']:.1f}.", ""]
-    publish("labelling", [*page, *parts], record)
+    for part, module in PARTS.items():
+        page += module.lines(record[part]) if part in record else []
+    publish("labelling", page, record)
 
 
 if __name__ == "__main__":

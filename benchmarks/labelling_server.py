@@ -192,6 +192,12 @@ async def load(port: int, annotators: list[Annotator], seconds: float) -> None:
     await asyncio.gather(*(work(port, one, until) for one in annotators))
 
 
+def measure(folder: Path, count: int, seconds: float) -> dict[str, Any]:
+    """Return what the server bears of each kind of request, and what a kill costs."""
+    loads = [one_load(folder / kind, kind, count, seconds) for kind in ("answers", "changes")]
+    return {"loads": loads, "load_average": os.getloadavg()[0]}
+
+
 def one_load(folder: Path, kind: str, count: int, seconds: float) -> dict[str, Any]:
     """Measure one kind of request, with a kill in the middle, and check the database."""
     make_bundle(folder)
@@ -256,15 +262,17 @@ def checked(path: Path, annotators: list[Annotator]) -> dict[str, int]:
     }
 
 
-def lines(records: list[dict[str, Any]]) -> list[str]:
-    """Return the part of the page."""
+def lines(record: dict[str, Any]) -> list[str]:
+    """Return the part of the page about the server."""
+    records = record["loads"]
     table = [
         "## The server under load",
         "",
         f"{records[0]['annotators']} simulated annotators on the same machine, one answer a request. Each waits for",
         "its acknowledgement, which comes after the commit has reached the disk. After the measured time the server is",
         "killed with `kill -9` in mid-work and started again, and what was not acknowledged is sent again.",
-        "`computing` is the time that the server's process used for one request.",
+        "`computing` is the time that the server's process used for one request. Load average of the machine at the",
+        f"end: {record['load_average']:.1f}.",
         "",
         "| what is sent | acknowledged a second | after the restart | median | 99 % | computing"
         " | acknowledged in all | lost | doubled |",
