@@ -1,4 +1,5 @@
 import json
+import sqlite3
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -13,6 +14,7 @@ from labelmelite import events
 from labelmelite.errors import ApiError
 from labelmelite.events import Conflict, Event
 from labelmelite.schema import SCHEMA
+from labelmelite.store import Store
 from segloop.data import masks
 
 from .conftest import SIZE, Page, rectangle
@@ -190,7 +192,6 @@ class Log(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        import sqlite3
 
         self.db = sqlite3.connect(":memory:", isolation_level=None)
         self.db.row_factory = sqlite3.Row
@@ -338,3 +339,26 @@ def test_whatever_comes_is_parsed_or_refused(value: Any) -> None:
         events.parse(value, "page")
     except ApiError as error:
         assert error.code == "bad_request" and not isinstance(error, Conflict)
+
+
+def test_a_full_disk_is_told_and_the_same_request_goes_through_later(page: Page, store: Store) -> None:
+    def limit(pages: int | None) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            most = pages or connection.execute("PRAGMA page_count").fetchone()[0]
+            connection.execute(f"PRAGMA max_page_count = {most}")
+
+        store.write_now(work)
+
+    limit(None)
+    checker = np.indices(SIZE).sum(axis=0) % 2 == 0
+    after = masks.to_json(masks.encode(checker))
+    events_of = [page.event("create", {"category": "cat", "after": after}, f"new {n}") for n in range(20)]
+    response = page.post("/api/events", {"client": page.name, "events": events_of})
+    assert response.status_code == 507 and response.json()["error"]["code"] == "storage"
+    assert "full" in response.json()["error"]["message"]
+    saved = len(page.get("/api/datasets/1/images/1/events").json())
+    assert saved < 20
+    limit(1 << 30)
+    acks = page.send(*events_of)
+    assert [ack["seq"] for ack in acks] == list(range(1, 21))
+    assert len(page.get("/api/datasets/1/images/1/events").json()) == 20
