@@ -70,7 +70,8 @@ class LoopState:
         """End the thread and leave what was answered so far in the files of the run."""
         self.thinking.close()
         with self.lock:
-            self.leave()
+            if self.book.records or self.book.aside:
+                self.leave()
 
     def still_open(self) -> int:
         """Return how many answers the questions of the last decision still need."""
@@ -166,8 +167,8 @@ class LoopState:
                 handover.complete(self.iteration, again, iso(self.store.clock.now()))
 
     def leave(self) -> None:
-        """Write what was answered so far into the files of the run."""
-        if not self.iteration.taken and (self.book.records or self.book.aside):
+        """Write what was answered so far into the files of the run, unless it has gone on."""
+        if not self.iteration.taken:
             handover.leave_answers(self.iteration, self.records(), self.book.aside)
             self._from_file = self._read_file()
 

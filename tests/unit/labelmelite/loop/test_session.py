@@ -41,6 +41,15 @@ def test_the_replay_reaches_the_verdicts_of_the_session(serve, annotation):
     assert {count for (_, purpose), count in asked.items() if purpose != "audit"} <= {1}
 
 
+def test_an_iteration_without_questions_is_complete_at_once(serve):
+    served = serve(policy="score_threshold", threshold=0.5)
+    assert served.session.complete
+    assert (served.iteration.answers / "answers.jsonl").read_bytes() == b""
+    assert served.task() is None and served.session.thinking.round == 1
+    accepted = served.replayed().verdict == 1
+    assert 0 < accepted.sum() == (served.iteration.index.score >= 0.5).sum()
+
+
 def test_a_task_is_the_same_after_a_reload_and_after_a_crash(serve):
     served = serve()
     task = served.task()
