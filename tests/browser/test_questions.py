@@ -307,8 +307,8 @@ def test_two_invited_annotators_get_different_masks(browser: Browser, with_token
     keys = [_first_mask(context.pages[0]) for context in contexts]
     assert keys[0] != keys[1]
     owner.goto(f"{with_tokens.address}/progress")
-    expect(owner.get_by_role("row", name=re.compile("^Ada"))).to_be_visible()
-    expect(owner.get_by_role("row", name=re.compile("^Ben"))).to_be_visible()
+    expect(owner.get_by_role("row", name=re.compile("^Ada .*working"))).to_be_visible()
+    expect(owner.get_by_role("row", name=re.compile("^Ben .*working"))).to_be_visible()
     for context in (*contexts, owner.context):
         context.close()
     assert watched.problems == []

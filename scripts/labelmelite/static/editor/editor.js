@@ -4,17 +4,17 @@
  * knows no server, and tells the page what happened.
  */
 
-import { fromRle, fillHoles, grow, hull, largestPart, shrink, union } from "../geometry/mask.js";
+import { fromRle, hull, union } from "../geometry/mask.js";
+import { fillHoles, grow, largestPart, shrink } from "../geometry/morphology.js";
 import { History } from "../geometry/history.js";
-import { replaceLoop } from "../geometry/reroute.js";
 import { uuid } from "../net/api.js";
 import { Brush } from "../tools/brush.js";
 import { Edit } from "../tools/edit.js";
 import { Polygon } from "../tools/polygon.js";
 import { Select } from "../tools/select.js";
-import { INK, cssColour } from "./colours.js";
+import { cssColour } from "./colours.js";
 import { Cross } from "./cross.js";
-import { Layer } from "./layer.js";
+import { drawOutlines } from "./outlines.js";
 import { listen } from "./pointer.js";
 import { Scene } from "./scene.js";
 import { Stage } from "./stage.js";
@@ -330,42 +330,6 @@ export class Editor {
     else this.change(item, shrink(bitmap, width, height), "shrink");
   }
 
-  /** Move the contours of the selected object to edges of the image nearby. */
-  async snap() {
-    this.tool.commit();
-    const item = this.scene.current;
-    if (!item || this.frozen || this.busy) {
-      if (!item) this.say("Select an object first.");
-      return;
-    }
-    const { width, height } = this.scene;
-    const margin = 12;
-    const x = Math.max(0, item.bitmap.x - margin);
-    const y = Math.max(0, item.bitmap.y - margin);
-    const box = {
-      x,
-      y,
-      width: Math.min(width, item.bitmap.x + item.bitmap.width + margin) - x,
-      height: Math.min(height, item.bitmap.y + item.bitmap.height + margin) - y,
-    };
-    const rgba = this.stage.pixels(box);
-    if (!rgba) return;
-    const { bitmap, loops } = item;
-    this.busy = true;
-    try {
-      const where = { x, y, imageWidth: width, imageHeight: height };
-      const polygons = await this.work.ask("snap", { rgba, width: box.width, height: box.height, loops: loops.map((loop) => loop.points), where });
-      // Somebody went on drawing meanwhile; the answer belongs to another mask.
-      if (item.bitmap !== bitmap) return;
-      const snapped = loops.reduce((mask, loop, place) => replaceLoop(mask, loop, polygons[place], { width, height }), bitmap);
-      await this.change(item, snapped, "snap");
-    } finally {
-      this.busy = false;
-    /** While another image is loaded nothing is changed: the change would belong to neither. */
-    this.loading = false;
-    }
-  }
-
   // --- what is seen
 
   /** @param {number} dx @param {number} dy */
@@ -423,30 +387,6 @@ export class Editor {
     this.page.shown();
   }
 
-  /** Show the edges that snapping finds, or no longer. */
-  async showEdges() {
-    const { stage } = this;
-    if (stage.edges) {
-      stage.edges = null;
-      stage.refresh("masks");
-      return;
-    }
-    const { width, height } = this.scene;
-    const rgba = stage.pixels({ x: 0, y: 0, width, height });
-    if (!rgba) return;
-    const edge = await this.work.ask("edges", { rgba, width, height });
-    const layer = new Layer(width, height);
-    layer.paint(layer.image, (pixels, part) => {
-      for (let row = 0; row < part.height; row++) {
-        for (let column = 0; column < part.width; column++) {
-          if (edge[row * layer.step * width + column * layer.step]) pixels[row * part.width + column] = 0xc8ffffff;
-        }
-      }
-    });
-    stage.edges = layer;
-    stage.refresh("masks");
-  }
-
   /** @param {string} id */
   colourOf(id) {
     return cssColour((this.scene.item(id)?.colour ?? 0) + this.stage.style.turn);
@@ -479,20 +419,7 @@ export class Editor {
 
   /** @param {import("./pen.js").Pen} pen */
   draw(pen) {
-    const { scene } = this;
-    const peeking = this.stage.hidden;
-    const busy = /** @type {Edit} */ (this.tools.edit).trace !== null && this.toolName === "edit";
-    if (this.box) {
-      const { x, y, width, height } = this.box;
-      pen.line([x, y, x + width, y, x + width, y + height, x, y + height], { colour: INK.pale, width: 1.5, dash: [8, 6], closed: true, halo: INK.halo });
-    }
-    const hovered = scene.item(scene.hovered);
-    if (hovered && hovered !== scene.current && !peeking && !busy) {
-      for (const loop of hovered.loops) pen.line(loop.points, { colour: INK.pale, width: 1.5, closed: true, halo: INK.halo });
-    }
-    if (scene.current && !peeking && !busy) {
-      for (const loop of scene.current.loops) pen.line(loop.points, { colour: INK.outline, width: 2.5, closed: true, halo: INK.halo });
-    }
+    drawOutlines(this, pen);
     this.tool.draw(pen);
     this.cross.draw(pen);
   }

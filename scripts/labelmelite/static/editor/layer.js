@@ -109,9 +109,9 @@ export function paintBitmap(pixels, part, { x, y, width, height, data }, step, i
     for (let column = left; column < right; column++) {
       const place = start + column * step;
       if (!data[place]) continue;
-      const own_x = column * step - x;
+      const across = column * step - x;
       const within =
-        own_x > 0 && own_x < width - 1 && own > 0 && own < height - 1 &&
+        across > 0 && across < width - 1 && own > 0 && own < height - 1 &&
         data[place - 1] && data[place + 1] && data[place - width] && data[place + width];
       pixels[to + column] = within ? inside : edge;
     }

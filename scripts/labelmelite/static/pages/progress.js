@@ -62,7 +62,7 @@ function auditsOf(audits) {
     element("td", { class: "number", text: one.lower === null || one.lower === undefined ? "–" : number(one.lower, 3) }),
     element("td", { text: one.passed === null || one.passed === undefined ? "under way" : one.passed ? "✓ shown" : "✗ not shown" }),
   ));
-  return [element("h2", { text: "Audits" }), table(["Audit", "Questions", "Bad", "At least", "Target"], rows)];
+  return [element("h2", { text: "Audits" }), table(["Audit", "Questions", "Bad", "At least", "Target"], rows, [1, 2, 3])];
 }
 
 /** @param {any[]} annotators */
@@ -77,7 +77,7 @@ function peopleOf(annotators) {
     element("td", { text: one.active ? "working" : "" }),
   ));
   const pay = element("p", {}, element("a", { href: "/api/pay", download: "pay.csv", text: "Pay list as CSV" }));
-  return [element("h2", { text: "Annotators" }), pay, table(["Who", "Answers", "Gold right", "Median time", "Paid an hour", ""], rows)];
+  return [element("h2", { text: "Annotators" }), pay, table(["Who", "Answers", "Gold right", "Median time", "Paid an hour", ""], rows, [1, 2, 3, 4])];
 }
 
 /** @param {HTMLElement} place */
@@ -130,10 +130,11 @@ async function withdraw(place, id) {
 /**
  * @param {string[]} heads
  * @param {HTMLElement[]} rows
+ * @param {number[]=} numeric  Columns that hold numbers.
  */
-function table(heads, rows) {
+function table(heads, rows, numeric = []) {
   return element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": heads[0] }, element("table", {},
-    element("thead", {}, element("tr", {}, ...heads.map((text) => element(text ? "th" : "td", { scope: text ? "col" : null, text })))),
+    element("thead", {}, element("tr", {}, ...heads.map((text, place) => element(text ? "th" : "td", { scope: text ? "col" : null, class: numeric.includes(place) ? "number" : null, text })))),
     element("tbody", {}, ...rows),
   ));
 }

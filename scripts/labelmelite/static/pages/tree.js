@@ -24,7 +24,12 @@ import { element, number, showProblem, start } from "./frame.js";
 const SIGNS = { accepted: "✓ accepted", rejected: "✗ rejected", split: "⋔ split", asked: "… asked", undecided: "undecided" };
 const SAMPLE = 24;
 
+/** Names of the categories by their nodes. @type {Map<number, string>} */
+const categories = new Map();
+
 await start(async (frame) => {
+  const { nodes } = await request("GET", "/api/tree");
+  for (const node of nodes) categories.set(node.id, node.category);
   window.addEventListener("popstate", () => show(frame));
   await show(frame);
 });
@@ -87,7 +92,7 @@ function table(frame, nodes) {
 
 /** @param {TreeNode} node */
 function nameOf(node) {
-  return node.category && node.depth === 0 ? node.category : `cluster ${node.id}`;
+  return categories.get(node.id) ?? `cluster ${node.id}`;
 }
 
 /**
@@ -98,7 +103,7 @@ function showNode(frame, { node, path, children, answers, certificate, sample })
   const steps = path.filter((one) => one.id !== node.id).flatMap((one) => [link(frame, nameOf(one), one.id), " › "]);
   frame.main.replaceChildren(
     element("nav", { "aria-label": "Clusters above" }, element("a", { href: "/tree", text: "All categories" }), " › ", ...steps, element("span", { text: nameOf(node) })),
-    element("h1", { text: `${nameOf(node)}${node.category && node.depth ? ` of ${node.category}` : ""}` }),
+    element("h1", { text: `${nameOf(node)}${node.category && !categories.has(node.id) ? ` of ${node.category}` : ""}` }),
     factsOf(node),
     certificate ? certificateOf(certificate) : element("p", { class: "faint", text: "No audit covers this cluster." }),
     ...(children.length ? [element("h2", { text: "It splits into" }), table(frame, children)] : []),
