@@ -24,7 +24,6 @@ from labelmelite.settings import Question
 from labelmelite.store import Store
 from segloop.annotation.answers import COUNTED_PURPOSES
 from segloop.annotation.people import Record, read_records
-from segloop.errors import SegloopError
 
 Result = TypeVar("Result")
 
@@ -161,10 +160,12 @@ class LoopState:
             current = len(self.thinking.reached.rows) == len(self.records())
             if done and current and not self.complete and not self.iteration.taken:
                 self.leave()
+                # Somebody may have put other lines there meanwhile.
                 again = self.replay([*self._from_file])
-                if not again.decision.done:
-                    raise SegloopError("the answers on disk leave questions open; the session goes on")
-                handover.complete(self.iteration, again, iso(self.store.clock.now()))
+                if again.decision.done:
+                    handover.complete(self.iteration, again, iso(self.store.clock.now()))
+                else:
+                    self.thinking.ask()
 
     def leave(self) -> None:
         """Write what was answered so far into the files of the run, unless it has gone on."""

@@ -389,6 +389,33 @@ def test_answers_from_files_count_and_stay(serve):
     assert np.array_equal(one.replayed().verdict, other.replayed().verdict)
 
 
+def test_lines_that_appear_while_people_answer_are_taken_in_before_the_run_goes_on(serve):
+    served = serve(policy="thesis", start="root", t_agr=1.0)
+    task = served.task()
+    while not served.session.complete and task is not None:
+        items = served.session.book.tasks[task["id"]].items.values()
+        lines = [
+            {
+                "answer_id": f"other {item.id}",
+                "prediction": item.prediction,
+                "mask_key": item.key.hex(),
+                "annotator": "somebody",
+                "purpose": item.purpose,
+                "reply": "no" if served.truth[item.prediction] else "yes",
+            }
+            for item in items
+        ]
+        served.iteration.answers.mkdir(parents=True, exist_ok=True)
+        with (served.iteration.answers / "answers.jsonl").open("a") as file:
+            file.writelines(json.dumps(one) + "\n" for one in lines)
+        served.work("ann", task)
+        task = served.task() if len(served.session.book.tasks) < 4 else None
+    served.finish()
+    decided, verdicts = served.verdicts(), served.replayed()
+    assert {one: int(v) for one, v in zip(verdicts.prediction.tolist(), verdicts.verdict, strict=True)} == decided
+    assert "somebody" in {record["annotator"] for record in served.session.records()}
+
+
 def test_a_server_that_is_closed_leaves_its_answers(serve):
     served = serve(policy="per_mask", questions=30)
     served.work("ann", served.task())
