@@ -176,6 +176,8 @@ def on_page(page: Page, address: str, steps: int) -> dict[str, Any]:
     page.keyboard.press("2")
     # Around half of the object beside its contour; first with the whole image in sight, then three times as large.
     work["reroute preview, whole image in sight"] = hand.stroke(arc(steps, RADIUS * 1.15, 0.2, 3.0))
+    # The first commit of a page includes the compiling of its code.
+    work["the same on the other side"] = hand.stroke(arc(steps, RADIUS * 1.15, 3.3, 6.1))
     page.keyboard.press("3")
     page.evaluate("editor.brush.size = 60")
     work["brush of 60 pixels, whole image in sight"] = hand.stroke(arc(steps, RADIUS * 0.7, 0.2, 4.5))
