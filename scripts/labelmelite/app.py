@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
+import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -25,6 +26,7 @@ from labelmelite.work import Work
 
 logger = logging.getLogger("labelmelite")
 
+THREADS: Final = 200
 Start = Callable[[Store, Settings, Pixels], Work | None]
 RESOURCES: Final = (
     *("session", "datasets", "events", "export", "imports", "invites"),
@@ -67,6 +69,8 @@ def _routes() -> list[BaseRoute]:
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    # Requests for a task may wait for the policy, each in a thread; answers of others must find one.
+    anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
     try:
         yield
     finally:
