@@ -23,7 +23,7 @@ def label(options: argparse.Namespace) -> int:
     """Serve what the options name, until the server is told to stop."""
     opened, data = _opened(options)
     given: dict[str, Any] = {"data": options.data or data, "host": options.host, "port": options.port}
-    for name in ("public", "adapter"):
+    for name in ("public", "adapter", "copies"):
         if getattr(options, name) is not None:
             given[name] = getattr(options, name)
     if options.no_tokens:

@@ -95,6 +95,8 @@ class Settings:
         US dollars an hour, of the pay list.
     frame_hosts, submit_hosts
         Origins that may show the pages in a frame and that a form may be sent to, beside MTurk's when that is on.
+    copies, copy_minutes
+        A folder into which the database is copied, and how often; for a database on a disk of one machine.
     session_days
         After which a session ends.
     cache_bytes
@@ -114,6 +116,8 @@ class Settings:
     wage: float = 15.0
     frame_hosts: tuple[str, ...] = ()
     submit_hosts: tuple[str, ...] = ()
+    copies: Path | None = None
+    copy_minutes: float = 10.0
     session_days: float = 30.0
     cache_bytes: int = 4 << 30
 

@@ -24,7 +24,7 @@ from labelmelite import schema
 from labelmelite.clock import Clock
 from labelmelite.errors import ApiError
 from segloop.errors import SegloopError
-from segloop.files import lock
+from segloop.files import atomic_file, lock
 
 FILE: Final = "labelmelite.sqlite"
 Work = Callable[[sqlite3.Connection], Any]
@@ -112,6 +112,28 @@ class Store:
     def read_now(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
         """Do as `read` does, outside of an event loop."""
         return self._submit(work, reads=True).result() if self.network else self._read(work)
+
+    def copy(self, folder: Path) -> Path:
+        """Write a whole copy of the database into another folder, under its own name, while work goes on.
+
+        Raises
+        ------
+        SegloopError
+            If it cannot be written; the copy from before stays.
+        """
+        path = folder / FILE
+        try:
+            with atomic_file(path) as temporary:
+                temporary.unlink(missing_ok=True)
+                source = sqlite3.connect(self.path, isolation_level=None, timeout=30)
+                try:
+                    source.execute("VACUUM INTO ?", (str(temporary),))
+                finally:
+                    source.close()
+                temporary.chmod(0o600)
+        except (OSError, sqlite3.Error) as error:
+            raise SegloopError(f"no copy of {self.path} could be written into {folder} ({error})") from None
+        return path
 
     def close(self) -> None:
         """Finish what waits and close the database."""

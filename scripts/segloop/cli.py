@@ -72,6 +72,7 @@ def _add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--allow", action="append", default=[], metavar="DIR|URL", help="more places of images; repeatable"
     )
     label.add_argument("--data", type=Path, metavar="DIR", help="where the database lies (default: beside the data)")
+    label.add_argument("--copies", type=Path, metavar="DIR", help="copy the database there every few minutes")
     label.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     label.add_argument("--port", type=int, default=0, help="port to listen on (default: a free one)")
     label.add_argument("--public", metavar="URL", help="the address that people type, when a proxy stands before")

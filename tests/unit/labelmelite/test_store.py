@@ -10,11 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 from labelmelite import events, schema
+from labelmelite.app import create_app
 from labelmelite.clock import Clock, iso
 from labelmelite.errors import ApiError
 from labelmelite.events import Event
+from labelmelite.settings import Settings
 from labelmelite.store import FILE, Store, is_network, keep, setting
 from segloop.errors import SegloopError
 
@@ -288,3 +291,35 @@ def _fill(path: Path) -> None:
                 file.write(b"\0" * 4096)
         except OSError as error:
             assert error.errno == errno.ENOSPC
+
+
+def test_copies_are_whole_while_work_goes_on(store: Store, tmp_path: Path) -> None:
+    put(store, 1)
+    path = store.copy(tmp_path / "copies")
+    for number in range(2, 30):
+        put(store, number)
+    assert path.stat().st_mode & 0o077 == 0
+    again = Store(tmp_path / "copies")
+    assert count(again) == 1
+    again.close()
+    store.copy(tmp_path / "copies")
+    assert sorted(one.name for one in (tmp_path / "copies").iterdir() if one.name != "server.lock") == [FILE]
+    again = Store(tmp_path / "copies")
+    assert count(again) == 29
+    again.close()
+    (tmp_path / "file").touch()
+    with pytest.raises(SegloopError, match="no copy of"):
+        store.copy(tmp_path / "file")
+
+
+def test_a_server_copies_its_database_while_it_runs_and_at_its_end(store: Store, tmp_path: Path) -> None:
+    settings = Settings(data=store.folder, copies=tmp_path / "copies", copy_minutes=0.002, tokens=False)
+    with TestClient(create_app(settings, store), base_url="http://127.0.0.1") as client:
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "copies" / FILE).exists():
+            assert time.monotonic() < deadline
+            client.get("/api/session")
+        put(store, 1)
+    with sqlite3.connect(tmp_path / "copies" / FILE) as copied:
+        assert copied.execute("SELECT count(*) FROM event").fetchone()[0] == 1
+    copied.close()
