@@ -1,8 +1,8 @@
-"""LabelMeLite measured: the server under load, killed and started again; the pages in a browser.
+"""LabelMeLite measured: the server under load, killed and started again; tasks of the loop; the pages in a browser.
 
 Writes docs/benchmarks/labelling.{md,json}.
 
-Usage: python benchmarks/labelling.py [--annotators 32] [--seconds 10] [--parts server browser]
+Usage: python benchmarks/labelling.py [--annotators 32] [--seconds 10] [--parts server tasks browser]
 """
 
 import argparse
@@ -12,10 +12,11 @@ from typing import Any
 
 import labelling_browser
 import labelling_server
+import labelling_tasks
 from common import OUTPUT, heading, publish
 from segloop.files import read_json
 
-PARTS: dict[str, Any] = {"server": labelling_server, "browser": labelling_browser}
+PARTS: dict[str, Any] = {"server": labelling_server, "tasks": labelling_tasks, "browser": labelling_browser}
 
 
 def main() -> None:
@@ -32,6 +33,8 @@ def main() -> None:
     if "server" in options.parts:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             record["server"] = labelling_server.measure(Path(folder), options.annotators, options.seconds)
+    if "tasks" in options.parts:
+        record["tasks"] = labelling_tasks.measure()
     if "browser" in options.parts:
         record["browser"] = labelling_browser.measure()
     page = heading("LabelMeLite", "make bench-labelling", "pycocotools")
