@@ -108,7 +108,7 @@ function showNode(frame, { node, path, children, answers, certificate, sample })
     certificate ? certificateOf(certificate) : element("p", { class: "faint", text: "No audit covers this cluster." }),
     ...(children.length ? [element("h2", { text: "It splits into" }), table(frame, children)] : []),
     element("h2", { text: `A sample of its ${number(node.size)} masks` }),
-    samplesOf(sample),
+    samplesOf(sample, frame.session.annotator.role !== "reader"),
     ...answersOf(answers),
   );
 }
@@ -133,13 +133,17 @@ function certificateOf(one) {
   return element("p", { class: "panel", text });
 }
 
-/** @param {any[]} sample */
-function samplesOf(sample) {
+/**
+ * @param {any[]} sample
+ * @param {boolean} editable
+ */
+function samplesOf(sample, editable) {
   const cells = sample.map((item, place) => {
     const cell = new Cell(item, String(place + 1));
     cell.showAnswer(item.answer ?? null);
     cell.draw();
-    return cell.element;
+    const edit = editable ? element("a", { class: "button", href: `/edit?item=${encodeURIComponent(item.id)}`, text: "Edit", "aria-label": `Edit: ${item.alt}` }) : null;
+    return element("div", {}, cell.element, edit);
   });
   const stage = element("div", { class: "stage grid" }, ...cells);
   stage.style.setProperty("--columns", window.innerWidth < 700 ? "1" : window.innerWidth < 1200 ? "3" : "4");
