@@ -9,7 +9,7 @@ SEED ?= 0
 TEST_PROCESSES ?= 2
 
 .PHONY: help setup demo test lint format config figures debian-packages bench-demo bench-nuclei bench-planning \
-  bench-clustering bench-questions bench-certificates bench-mask-iou bench-embeddings bench-predict clean
+  bench-clustering bench-questions bench-certificates bench-mask-iou bench-embeddings bench-predict bench-labelling clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -91,6 +91,9 @@ bench-embeddings: $(VENV)/.runtime  ## which embedding tells good masks from bad
 
 bench-predict: $(VENV)/.runtime  ## prediction as a pipeline beside the plain loop, on a GPU too where there is one (BENCH_ARGS)
 	$(BIN)/python benchmarks/predict.py $(BENCH_ARGS)
+
+bench-labelling: $(VENV)/.development  ## the labelling server under load, killed and restarted (BENCH_ARGS)
+	$(BIN)/python benchmarks/labelling.py $(BENCH_ARGS)
 
 clean:  ## remove the demo's results; answers of people are elsewhere and stay
 	rm -rf $(RUN)/results $(RUN)/resources $(RUN)/report.html

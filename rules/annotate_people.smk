@@ -15,7 +15,6 @@ rule annotate_people:
         reduced="results/iter_{iteration}/reduced.zarr",
         agreement=if_distilled("results/iter_{iteration}/agreement.npy"),
         recorded=f"{CONFIG.annotation.answers_root}/iter_{{iteration}}/answers.jsonl",
-        gold=gold_masks,
         earlier=of_earlier_iterations(
             f"{CONFIG.annotation.answers_root}/iter_{{iteration}}/answers.jsonl"
         ),
@@ -40,6 +39,7 @@ rule annotate_people:
         annotation=questions_section(),
         iteration=iteration_of,
         seed=CONFIG.seed,
+        gold=gold_masks(),
         probability_file=probability_fingerprint,
     script:
         "../scripts/annotate_people.py"

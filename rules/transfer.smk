@@ -171,7 +171,6 @@ if CONFIG.transfer:
                 reduced="results/iter_{iteration}/reduced.zarr",
                 agreement=[],
                 recorded="results/transfer/iter_{iteration}/{embedding}/answers.jsonl",
-                gold=[],
                 earlier=[],
                 edits=[],
                 accepted="results/transfer/iter_{iteration}/{embedding}/accepted.npy",

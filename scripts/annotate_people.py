@@ -5,7 +5,7 @@ from typing import Any
 
 from segloop.annotation.driver import annotate_people
 from segloop.config import AnnotationConfig
-from segloop.jobs import job, optional
+from segloop.jobs import existing, job, optional
 
 
 def main(snakemake: Any) -> None:
@@ -23,7 +23,7 @@ def main(snakemake: Any) -> None:
             iteration=snakemake.params.iteration,
             seed=snakemake.params.seed,
             agreement=optional(snakemake.input.agreement),
-            gold=optional(snakemake.input.gold),
+            gold=existing(snakemake.params.get("gold")),
             earlier=[Path(path) for path in snakemake.input.earlier],
             edits=optional(snakemake.input.edits),
             edited=optional(snakemake.output.get("edited", "")),

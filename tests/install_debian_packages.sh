@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Install the Debian packages that some tests need, when this user may; otherwise those tests say why they are skipped.
 set -u
-packages=(chromium slurm-wlm slurmctld slurmd slurm-client munge slurmdbd mariadb-server)
+packages=(chromium nodejs slurm-wlm slurmctld slurmd slurm-client munge slurmdbd mariadb-server)
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
 done
+# Some packages of Node bring npm along.
+command -v npm >/dev/null || missing+=(npm)
 [ ${#missing[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
   echo "note: ${missing[*]} not installed (needs root: apt-get install ${missing[*]}); the tests that need it are skipped"

@@ -1,11 +1,13 @@
 """The application: state, routes, and what holds for every request."""
 
+import asyncio
 import contextlib
 import importlib.util
 import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
+import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -22,9 +24,11 @@ from labelmelite.security import Guard
 from labelmelite.settings import Settings
 from labelmelite.store import Store
 from labelmelite.work import Work
+from segloop.errors import SegloopError
 
 logger = logging.getLogger("labelmelite")
 
+THREADS: Final = 200
 Start = Callable[[Store, Settings, Pixels], Work | None]
 RESOURCES: Final = (
     *("session", "datasets", "events", "export", "imports", "invites"),
@@ -67,11 +71,32 @@ def _routes() -> list[BaseRoute]:
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    # Requests for a task may wait for the policy, each in a thread; answers of others must find one.
+    anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+    settings: Settings = app.state.settings
+    copying = asyncio.create_task(_copy(app.state.store, settings)) if settings.copies is not None else None
     try:
         yield
     finally:
         if app.state.loop is not None:
             await run_in_threadpool(app.state.loop.close)
+        if copying is not None:
+            copying.cancel()
+            await run_in_threadpool(_copy_once, app.state.store, settings)
+
+
+async def _copy(store: Store, settings: Settings) -> None:
+    while True:
+        await asyncio.sleep(settings.copy_minutes * 60)
+        await run_in_threadpool(_copy_once, store, settings)
+
+
+def _copy_once(store: Store, settings: Settings) -> None:
+    assert settings.copies is not None
+    try:
+        store.copy(settings.copies)
+    except SegloopError as error:
+        logger.warning("%s; the next try is in %s minutes", error, settings.copy_minutes)
 
 
 class Gate:

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from labelmelite.images import Pixels, as_root, is_url
-from labelmelite.server import Opened, serve
+from labelmelite.server import serve
 from labelmelite.settings import Settings, read_settings
 from labelmelite.sources.base import Source
 from labelmelite.sources.coco import CocoSource
@@ -23,12 +23,12 @@ def label(options: argparse.Namespace) -> int:
     """Serve what the options name, until the server is told to stop."""
     opened, data = _opened(options)
     given: dict[str, Any] = {"data": options.data or data, "host": options.host, "port": options.port}
-    for name in ("public", "adapter"):
+    for name in ("public", "adapter", "copies"):
         if getattr(options, name) is not None:
             given[name] = getattr(options, name)
     if options.no_tokens:
         given["tokens"] = False
-    settings = read_settings(options.settings, **given)
+    settings = read_settings(options.settings, opened.defaults, **given)
     allowed = tuple(as_root(root) for root in options.allow)
     return serve(settings, opened, allowed=allowed, open_browser=options.open)
 
@@ -78,7 +78,7 @@ def _loop(options: argparse.Namespace, lease_days: float = 1.0) -> Iterator[tupl
         store.close()
 
 
-def _opened(options: argparse.Namespace) -> tuple[Opened, Path]:
+def _opened(options: argparse.Namespace) -> "tuple[_DataSet | _Run | _Bundle, Path]":
     """Return what is labelled and where its database lies by default."""
     if options.run is not None:
         if options.images is not None or options.annotations is not None or options.bundle is not None:
@@ -96,6 +96,8 @@ def _opened(options: argparse.Namespace) -> tuple[Opened, Path]:
 
 class _DataSet:
     """A data set without the loop."""
+
+    defaults: Final[dict[str, Any]] = {}
 
     def __init__(self, annotations: Path | None, images: str) -> None:
         self._annotations, self._images = annotations, images
@@ -123,6 +125,8 @@ class _Run:
         run = run.resolve()
         self.iteration = load_iteration(run, number if number is not None else waiting_iteration(run))
         self.roots = tuple(str(root) for root in self.iteration.roots)
+        wage = self.iteration.config.annotation.hourly_wage
+        self.defaults: dict[str, Any] = {"wage": wage} if wage > 0 else {}
         # Beside the answers, which are an input of the loop: no clean-up reaches them.
         self.data = self.iteration.answers_root / "labelmelite"
 
@@ -137,11 +141,13 @@ class _Run:
         from labelmelite.loop.session import LoopSession
 
         question = replace(settings.question, t_iou=self.iteration.config.annotation.t_iou)
-        return LoopSession(self.iteration, store, question=question)
+        return LoopSession(self.iteration, store, settings.loop, question)
 
 
 class _Bundle:
     """A file of questions from elsewhere."""
+
+    defaults: Final[dict[str, Any]] = {}
 
     def __init__(self, bundle: Path, images: str | None) -> None:
         self._bundle = bundle

@@ -7,7 +7,7 @@ it got the first time. Undo and redo are events themselves.
 
 import json
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from labelmelite.clock import iso
@@ -44,6 +44,8 @@ class Event:
     item: str | None = None
     undoes: int | None = None
     redoes: int | None = None
+    undoes_no: int | None = None
+    redoes_no: int | None = None
     seconds: float | None = None
     tool: str | None = None
 
@@ -96,6 +98,7 @@ def accept(connection: sqlite3.Connection, annotator: str, now: float, event: Ev
     if known is not None:
         return known
     image = _image(connection, event)
+    event = _with_references(connection, annotator, event)
     row = connection.execute(
         "SELECT * FROM object WHERE dataset = ? AND id = ?", (event.dataset, event.object)
     ).fetchone()
@@ -124,9 +127,11 @@ def parse(value: Any, client: str) -> Event:
     if kind not in KINDS:
         raise ApiError("bad_request", f"{kind[:40]!r} is no kind of event; known: {', '.join(KINDS)}.")
     seconds = field(value, "seconds", (int, float), None)
-    name = field(value, "object", str)
+    name, tool = field(value, "object", str), field(value, "tool", str, "")
     if not name or len(name) > 100 or not name.isprintable():
         raise ApiError("bad_request", "The id of an object is text of 1 to 100 characters.")
+    if len(tool) > 40 or not tool.isprintable():
+        raise ApiError("bad_request", "The name of a tool is text of at most 40 characters.")
     return Event(
         client=client,
         client_no=whole(value, "client_no"),
@@ -137,8 +142,10 @@ def parse(value: Any, client: str) -> Event:
         object=name,
         undoes=whole(value, "undoes", None),
         redoes=whole(value, "redoes", None),
+        undoes_no=whole(value, "undoes_no", None),
+        redoes_no=whole(value, "redoes_no", None),
         seconds=None if seconds is None else min(max(float(seconds), 0.0), MAX_SECONDS),
-        tool=field(value, "tool", str, "")[:40] or None,
+        tool=tool or None,
     )
 
 
@@ -306,6 +313,17 @@ def _image(connection: sqlite3.Connection, event: Event) -> sqlite3.Row:
     return row
 
 
+def _with_references(connection: sqlite3.Connection, annotator: str, event: Event) -> Event:
+    """Name undone and redone events by their numbers in the log; offline a client knows its own numbers alone."""
+    numbers = {"undoes": event.undoes_no, "redoes": event.redoes_no}
+    found: dict[str, Any] = {
+        name: repeated(connection, annotator, event.client, number)
+        for name, number in numbers.items()
+        if number is not None and getattr(event, name) is None
+    }
+    return replace(event, **found)
+
+
 def _check_reference(connection: sqlite3.Connection, event: Event, name: str, other: int | None) -> None:
     if other is None:
         return
@@ -315,6 +333,4 @@ def _check_reference(connection: sqlite3.Connection, event: Event, name: str, ot
 
 
 def _with_payload(event: Event, payload: dict[str, Any]) -> Event:
-    from dataclasses import replace
-
     return replace(event, payload=payload)

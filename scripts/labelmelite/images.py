@@ -54,8 +54,9 @@ class Pixels:
         self._folders = [Path(root).resolve() for root in roots if not is_url(root)]
         self._urls = tuple(root for root in roots if is_url(root))
         self._fetcher = Fetcher(self._urls)
-        self._decoded: OrderedDict[Path, Image.Image] = OrderedDict()
+        self._decoded: OrderedDict[tuple[Path, int], Image.Image] = OrderedDict()
         self._lock = threading.Lock()
+        self._decoding = threading.BoundedSemaphore(os.cpu_count() or 2)
 
     def allow(self, root: str) -> None:
         """Allow one more folder or URL base."""
@@ -149,17 +150,29 @@ class Pixels:
         return self._cached(path, f"crop {x:.3f} {y:.3f} {side:.3f} {out}", make, "JPEG")
 
     def _image(self, name: str, path: Path) -> Image.Image:
-        with self._lock:
-            known = self._decoded.get(path)
+        """Return an upright image; the last few are kept, because a page asks for several pieces of one."""
+        key = (path, path.stat().st_mtime_ns)
+        known = self._kept(key)
+        if known is not None:
+            return known
+        # As many at a time as there are cores: thirty crops at once must not hold thirty whole images.
+        with self._decoding:
+            known = self._kept(key)
             if known is not None:
-                self._decoded.move_to_end(path)
                 return known
-        made = _readable(name, lambda: Image.fromarray(np.ascontiguousarray(image_files.open_image(path))))
+            made = _readable(name, lambda: Image.fromarray(np.ascontiguousarray(image_files.open_image(path))))
+            with self._lock:
+                self._decoded[key] = made
+                while len(self._decoded) > _DECODED:
+                    self._decoded.popitem(last=False)
+            return made
+
+    def _kept(self, key: tuple[Path, int]) -> Image.Image | None:
         with self._lock:
-            self._decoded[path] = made
-            while len(self._decoded) > _DECODED:
-                self._decoded.popitem(last=False)
-        return made
+            known = self._decoded.get(key)
+            if known is not None:
+                self._decoded.move_to_end(key)
+            return known
 
     # --- the cache
 

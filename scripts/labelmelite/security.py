@@ -248,7 +248,6 @@ class Guard:
     def close_session(self, connection: sqlite3.Connection, person: Person) -> None:
         """End a session."""
         connection.execute("DELETE FROM session WHERE hash = ?", (person.session,))
-        self._known.pop(person.session, None)
 
     def revoke(self, connection: sqlite3.Connection, invite: str) -> None:
         """End an invite and every session that it began."""
@@ -258,6 +257,9 @@ class Guard:
         if changed.rowcount == 0:
             raise ApiError("not_found", "There is no such invite.")
         connection.execute("DELETE FROM session WHERE invite = ?", (invite,))
+
+    def look_again(self) -> None:
+        """Ask the store about every session again; for when one was ended."""
         self._known.clear()
 
     def outside(self, connection: sqlite3.Connection, adapter: str, visitor: Visitor) -> str:

@@ -8,6 +8,7 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from labelmelite.loop.settings import LoopSettings
 from segloop.errors import SegloopError
 
 Adapter = Literal["lab", "study", "mturk", "file"]
@@ -88,10 +89,14 @@ class Settings:
         How people come in.
     tokens
         Whether everybody needs a token; without, whoever reaches the server is its owner (127.0.0.1 alone).
+    loop
+        How the questions of an iteration are dealt out and answers are judged.
     wage
         US dollars an hour, of the pay list.
     frame_hosts, submit_hosts
         Origins that may show the pages in a frame and that a form may be sent to, beside MTurk's when that is on.
+    copies, copy_minutes
+        A folder into which the database is copied, and how often; for a database on a disk of one machine.
     session_days
         After which a session ends.
     cache_bytes
@@ -107,15 +112,23 @@ class Settings:
     tokens: bool = True
     study: Study = field(default_factory=Study)
     question: Question = field(default_factory=Question)
+    loop: LoopSettings = field(default_factory=LoopSettings)
     wage: float = 15.0
     frame_hosts: tuple[str, ...] = ()
     submit_hosts: tuple[str, ...] = ()
+    copies: Path | None = None
+    copy_minutes: float = 10.0
     session_days: float = 30.0
     cache_bytes: int = 4 << 30
 
 
-def read_settings(path: Path | None, **options: Any) -> Settings:
+def read_settings(path: Path | None, defaults: dict[str, Any] | None = None, **options: Any) -> Settings:
     """Return the settings of a YAML file, over which the options of the command line go.
+
+    Parameters
+    ----------
+    defaults
+        Where what is labelled knows better than the defaults of `Settings`.
 
     Raises
     ------
@@ -129,7 +142,7 @@ def read_settings(path: Path | None, **options: Any) -> Settings:
     if not isinstance(given, dict):
         raise SegloopError(f"{path} must hold settings by name, such as `adapter: study`.")
     try:
-        settings = TypeAdapter(Settings).validate_python({**given, **options})
+        settings = TypeAdapter(Settings).validate_python({**(defaults or {}), **given, **options})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])

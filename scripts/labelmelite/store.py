@@ -24,7 +24,7 @@ from labelmelite import schema
 from labelmelite.clock import Clock
 from labelmelite.errors import ApiError
 from segloop.errors import SegloopError
-from segloop.files import lock
+from segloop.files import atomic_file, lock
 
 FILE: Final = "labelmelite.sqlite"
 Work = Callable[[sqlite3.Connection], Any]
@@ -88,8 +88,7 @@ class Store:
             self._lock.close()
             raise
         self.clock = clock or Clock(floor=_last_time(self._writer))
-        self._local = threading.local()
-        self._readers: list[sqlite3.Connection] = []
+        self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="labelmelite-writer", daemon=True)
         self._thread.start()
@@ -114,12 +113,35 @@ class Store:
         """Do as `read` does, outside of an event loop."""
         return self._submit(work, reads=True).result() if self.network else self._read(work)
 
+    def copy(self, folder: Path) -> Path:
+        """Write a whole copy of the database into another folder, under its own name, while work goes on.
+
+        Raises
+        ------
+        SegloopError
+            If it cannot be written; the copy from before stays.
+        """
+        path = folder / FILE
+        try:
+            with atomic_file(path) as temporary:
+                temporary.unlink(missing_ok=True)
+                source = sqlite3.connect(self.path, isolation_level=None, timeout=30)
+                try:
+                    source.execute("VACUUM INTO ?", (str(temporary),))
+                finally:
+                    source.close()
+                temporary.chmod(0o600)
+        except (OSError, sqlite3.Error) as error:
+            raise SegloopError(f"no copy of {self.path} could be written into {folder} ({error})") from None
+        return path
+
     def close(self) -> None:
         """Finish what waits and close the database."""
         self._jobs.put(None)
         self._thread.join()
-        for connection in self._readers:
-            connection.close()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._idle.get_nowait().close()
         self._writer.close()
         self._lock.close()
 
@@ -131,18 +153,25 @@ class Store:
         return done
 
     def _read(self, work: Work) -> Any:
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
+        connection = self._reader()
+        try:
+            connection.execute("BEGIN")
+            try:
+                return work(connection)
+            finally:
+                connection.execute("ROLLBACK")
+        finally:
+            self._idle.put(connection)
+
+    def _reader(self) -> sqlite3.Connection:
+        """Return a connection for reading; they are used again, because threads come and go."""
+        try:
+            return self._idle.get_nowait()
+        except queue.Empty:
             connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30)
             connection.row_factory = sqlite3.Row
             connection.execute("PRAGMA query_only = 1")
-            self._local.connection = connection
-            self._readers.append(connection)
-        connection.execute("BEGIN")
-        try:
-            return work(connection)
-        finally:
-            connection.execute("ROLLBACK")
+            return connection
 
     def _run(self) -> None:
         ended = False
@@ -156,6 +185,8 @@ class Store:
             self._group([job for job in batch if job is not None])
 
     def _group(self, jobs: list[_Job]) -> None:
+        # A request that was given up meanwhile is left out; from here on it can no longer be.
+        jobs = [job for job in jobs if job.done.set_running_or_notify_cancel()]
         if not jobs:
             return
         results: list[tuple[_Job, Any, BaseException | None]] = []

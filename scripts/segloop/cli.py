@@ -77,6 +77,7 @@ def _add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--allow", action="append", default=[], metavar="DIR|URL", help="more places of images; repeatable"
     )
     label.add_argument("--data", type=Path, metavar="DIR", help="where the database lies (default: beside the data)")
+    label.add_argument("--copies", type=Path, metavar="DIR", help="copy the database there every few minutes")
     label.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     label.add_argument("--port", type=int, default=0, help="port to listen on (default: a free one)")
     label.add_argument("--public", metavar="URL", help="the address that people type, when a proxy stands before")
@@ -101,6 +102,22 @@ def _add_label(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         way.add_argument("--data", type=Path, metavar="DIR", help="where the database lies (default: as for label)")
     out.set_defaults(command=_bundle_out)
     back.set_defaults(command=_bundle_in)
+
+    mturk = commands.add_parser("mturk", help="tasks on Amazon Mechanical Turk, with an account of your own")
+    mturk.add_argument("way", choices=("post", "list", "approve", "end"))
+    mturk.add_argument("--project", required=True, help="name under which the tasks are found again")
+    mturk.add_argument("--live", action="store_true", help="the real one, which costs money (default: the sandbox)")
+    mturk.add_argument("--endpoint", metavar="URL", help="another address of the interface")
+    mturk.add_argument("--link", help="post: an invite of the kind mturk, over https")
+    mturk.add_argument("--count", type=_positive, default=1, help="post: number of tasks (default: %(default)s)")
+    mturk.add_argument("--reward", type=float, help="post: dollars for a task")
+    mturk.add_argument("--seconds", type=float, help="post: of one task, from which --wage makes the reward")
+    mturk.add_argument("--wage", type=float, default=15.0, help="post: dollars an hour (default: %(default)s)")
+    mturk.add_argument("--minutes", type=_positive, default=30, help="post: to finish a task (default: %(default)s)")
+    mturk.add_argument("--days", type=_positive, default=3, help="post: the offer stands (default: %(default)s)")
+    mturk.add_argument("--country", action="append", default=[], metavar="US", help="post: of workers; repeatable")
+    mturk.add_argument("--data", type=Path, metavar="DIR", help="approve: where the database lies")
+    mturk.set_defaults(command=_mturk)
 
 
 def _add_explain(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -301,6 +318,12 @@ def _bundle_in(options: argparse.Namespace) -> int:
     from labelmelite.command import bundle_in
 
     return bundle_in(options)
+
+
+def _mturk(options: argparse.Namespace) -> int:
+    from labelmelite.crowd.mturk_command import mturk
+
+    return mturk(options)
 
 
 def _simulate(options: argparse.Namespace) -> int:

@@ -106,6 +106,11 @@ def _start_time(process: int) -> str | None:
     return None if fields[0] == "Z" else fields[19]
 
 
+def existing(path: Any) -> Path | None:
+    """Return a path that a parameter names, or None where there is nothing, or nobody named one."""
+    return Path(path) if path and Path(path).exists() else None
+
+
 def optional(path: Any) -> Path | None:
     """Return an input that a rule may lack: a path, or None where the input function gave an empty list."""
     return Path(str(path)) if str(path) else None

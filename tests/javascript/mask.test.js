@@ -3,6 +3,7 @@ import { test } from "node:test";
 
 import { nearest, nearestLoop, retrace, trace } from "../../scripts/labelmelite/static/geometry/contour.js";
 import { count, fill } from "../../scripts/labelmelite/static/geometry/fill.js";
+import { fillHoles, grow, largestPart, shrink } from "../../scripts/labelmelite/static/geometry/morphology.js";
 import * as mask from "../../scripts/labelmelite/static/geometry/mask.js";
 import { drawn, generator, randomMask } from "./random.js";
 
@@ -26,6 +27,9 @@ test("union, difference and exclusive or are those of the pixels", () => {
     assert.ok(mask.equal(mask.union(first, second), pixelwise(a, b, (p, q) => p || q)));
     assert.ok(mask.equal(mask.difference(first, second), pixelwise(a, b, (p, q) => p && !q)));
     assert.ok(mask.equal(mask.xor(first, second), pixelwise(a, b, (p, q) => p !== q)));
+    assert.ok(mask.equal(mask.intersection(first, second), pixelwise(a, b, (p, q) => p && q)));
+    const { x, y, width, height } = mask.xor(first, second);
+    assert.deepEqual(mask.changedBox(first, second), { x, y, width, height });
     assert.equal(mask.area(first), a.data.reduce((/** @type {number} */ sum, /** @type {number} */ value) => sum + value, 0));
   });
 });
@@ -122,23 +126,23 @@ test("the nearest point of a contour is found on its edges", () => {
 });
 
 test("holes are filled, and only they", () => {
-  const filled = mask.fillHoles(drawn("####.", "#..#.", "#.#..", "####.", "....#"));
+  const filled = fillHoles(drawn("####.", "#..#.", "#.#..", "####.", "....#"));
   assert.ok(mask.equal(filled, drawn("####.", "####.", "###..", "####.", "....#")), "a gap at a corner is no way out");
 });
 
 test("the largest part stays", () => {
-  assert.ok(mask.equal(mask.largestPart(drawn("#.##", "..##", "#...")), drawn("..##", "..##", "....")));
-  assert.equal(mask.largestPart(mask.empty()).width, 0);
+  assert.ok(mask.equal(largestPart(drawn("#.##", "..##", "#...")), drawn("..##", "..##", "....")));
+  assert.equal(largestPart(mask.empty()).width, 0);
 });
 
 test("growing and shrinking move the boundary by a pixel, the image's edge counts as inside", () => {
   const dot = drawn("....", ".#..", "....");
   const cross = drawn(".#..", "###.", ".#..");
-  assert.ok(mask.equal(mask.grow(mask.trim(dot), 4, 3), cross));
-  assert.ok(mask.equal(mask.shrink(cross, 10, 10), drawn("....", ".#..", "....")));
+  assert.ok(mask.equal(grow(mask.trim(dot), 4, 3), cross));
+  assert.ok(mask.equal(shrink(cross, 10, 10), drawn("....", ".#..", "....")));
   const full = drawn("##", "##");
-  assert.ok(mask.equal(mask.shrink(full, 2, 2), full));
-  assert.ok(mask.equal(mask.grow(full, 2, 2), full));
+  assert.ok(mask.equal(shrink(full, 2, 2), full));
+  assert.ok(mask.equal(grow(full, 2, 2), full));
 });
 
 test("a brush sets the pixels within its radius, and always the one under it", () => {

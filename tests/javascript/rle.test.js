@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
+import { fromBox, fromPolygons } from "../../scripts/labelmelite/static/geometry/polygons.js";
 import * as rle from "../../scripts/labelmelite/static/geometry/rle.js";
 import * as mask from "../../scripts/labelmelite/static/geometry/mask.js";
 import { generator, randomMask } from "./random.js";
@@ -22,10 +23,10 @@ for (const { name, pixels, height, width, counts, area, box } of fixtures.masks)
 
 test("polygons and boxes become the masks of pycocotools", () => {
   for (const { polygons, height, width, counts } of fixtures.polygons) {
-    assert.equal(rle.fromPolygons(polygons, height, width).counts, counts, JSON.stringify(polygons));
+    assert.equal(fromPolygons(polygons, height, width).counts, counts, JSON.stringify(polygons));
   }
   for (const { box, height, width, counts } of fixtures.boxes) {
-    assert.equal(rle.fromBox(box, height, width).counts, counts, JSON.stringify(box));
+    assert.equal(fromBox(box, height, width).counts, counts, JSON.stringify(box));
   }
 });
 
@@ -92,8 +93,8 @@ test("a mask of another size is refused, and told when height and width are swap
 });
 
 test("polygons that cannot be drawn are refused", () => {
-  assert.throws(() => rle.fromPolygons([], 5, 5), /no polygon/);
-  assert.throws(() => rle.fromPolygons([[1, 1, 2, 2]], 5, 5), /part 0\) of fewer than three points/);
-  assert.throws(() => rle.fromPolygons([[1, 1, 2, 2, 3, 3, 4]], 5, 5), /odd number/);
-  assert.throws(() => rle.fromPolygons([[1, 1, 2, 2, NaN, 3]], 5, 5), /coordinate NaN/);
+  assert.throws(() => fromPolygons([], 5, 5), /no polygon/);
+  assert.throws(() => fromPolygons([[1, 1, 2, 2]], 5, 5), /part 0\) of fewer than three points/);
+  assert.throws(() => fromPolygons([[1, 1, 2, 2, 3, 3, 4]], 5, 5), /odd number/);
+  assert.throws(() => fromPolygons([[1, 1, 2, 2, NaN, 3]], 5, 5), /coordinate NaN/);
 });

@@ -72,6 +72,8 @@ class BundleSession:
         self._categories = {one.number: one for one in source.categories()}
         self._asked = _asked(self.value, source)
         self._tasks = _tasks(self._asked)
+        # An audit of the loop takes yes or no, and no default.
+        self._third = self.info.get("third") is not False
         self._lock = threading.Lock()
         if not self._asked:
             raise SegloopError(f"{bundle} holds no mask that can be asked about: {source.skipped[:3]}")
@@ -157,7 +159,7 @@ class BundleSession:
         kind: Any = first.kind
         now = self.store.clock.now()
         content = {"layout": self.question.layout, "default": self.question.default}
-        return Task(task, 0, annotator, kind, False, first.category, items, content, now, now + 86_400)
+        return Task(task, 0, annotator, kind, not self._third, first.category, items, content, now, now + 86_400)
 
     def _shown(self, annotator: str, name: str, layout: str | None) -> dict[str, Any]:
         task = self._task(annotator, name)
@@ -172,8 +174,8 @@ class BundleSession:
             "id": name,
             "kind": task.kind,
             "layout": layout or self.question.layout,
-            "default": self.question.default,
-            "third": True,
+            "default": self.question.default if self._third else "none",
+            "third": self._third,
             "advance": self.question.advance,
             "expires": iso(task.expires),
             "category": {"id": category.number, "name": category.name, "definition": category.definition},

@@ -16,6 +16,9 @@ from labelmelite.security import Person, Visitor
 logger = logging.getLogger("labelmelite")
 
 FILE: Final = "pay.jsonl"
+MOST_ANSWER: Final = 120.0
+MOST_DRAWING: Final = 900.0
+"""Seconds of one answer, and of one change of a mask, beyond which no time is paid: the clock is the person's."""
 
 
 def note(folder: Path, now: float, person: Person, kind: str, visitor: Visitor) -> None:
@@ -66,11 +69,13 @@ def table(connection: sqlite3.Connection, people: dict[str, list[dict[str, Any]]
         US dollars an hour.
     """
     rows = connection.execute(
-        "SELECT annotator.id, adapter, name, count(event.seq) AS events, coalesce(sum(event.seconds), 0) AS seconds,"
+        "SELECT annotator.id, adapter, name, count(event.seq) AS events,"
+        " coalesce(sum(min(event.seconds, iif(json_extract(payload, '$.reply') IS NULL, ?, ?))), 0) AS seconds,"
         " count(DISTINCT event.task) AS tasks"
         " FROM annotator LEFT JOIN name ON name.annotator = annotator.id"
         " LEFT JOIN event ON event.annotator = annotator.id AND event.seconds IS NOT NULL"
-        " GROUP BY annotator.id ORDER BY annotator.created"
+        " GROUP BY annotator.id ORDER BY annotator.created",
+        (MOST_DRAWING, MOST_ANSWER),
     )
     text = io.StringIO()
     writer = csv.writer(text)

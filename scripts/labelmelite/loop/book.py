@@ -89,6 +89,8 @@ class Book:
     def __init__(self, iteration: int, most_seconds: float) -> None:
         self.iteration = iteration
         self.most_seconds = most_seconds
+        self.last: LogEvent | None = None
+        """The event that was taken last."""
         self.tasks: dict[str, Task] = {}
         self.open: dict[str, Task] = {}
         self.item_tasks: dict[str, Task] = {}
@@ -114,6 +116,7 @@ class Book:
 
     def apply(self, event: LogEvent) -> None:
         """Take one more event; they come in the order of their numbers."""
+        self.last = event
         if event.kind == "task":
             self._deal(event)
         elif event.kind == "pick":

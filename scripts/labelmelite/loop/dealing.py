@@ -105,7 +105,7 @@ class Dealer:
         self.known_gold = known_gold
 
     def deal(
-        self, open_questions: OpenQuestions, book: Book, annotator: str, size: int, known: npt.NDArray[np.bool_]
+        self, open_questions: OpenQuestions, book: Book, annotator: str, size: int, known: npt.NDArray[np.bool_] | None
     ) -> tuple[Group, list[Wanted]] | None:
         """Return what an annotator is asked next, in the order of showing; None if nothing is open for this person.
 
@@ -114,9 +114,9 @@ class Dealer:
         size
             At most so many questions.
         known : bool [N]
-            Rows whose answer is known; they are not asked because somebody picked them.
+            Rows whose answer is known; they are not asked because somebody picked them. None: no picks are asked.
         """
-        picked = self._picked(open_questions, book, known)
+        picked = {} if known is None else self._picked(open_questions, book, known)
         groups: dict[Group, Iterator[Wanted]] = {group: self._asked(open_questions, group) for group in picked}
         for group in open_questions.groups:
             groups.setdefault(group, self._asked(open_questions, group))
@@ -129,13 +129,26 @@ class Dealer:
                 return group, self._shuffled(list(wanted.values()), group, book, annotator)
         return None
 
-    def count(self, open_questions: OpenQuestions, book: Book) -> int:
-        """Return how many answers the present questions still need."""
+    def picked(self, open_questions: OpenQuestions, book: Book, known: npt.NDArray[np.bool_]) -> bool:
+        """Return whether a mask that somebody picked is not known yet."""
+        return bool(self._picked(open_questions, book, known))
+
+    def count(self, open_questions: OpenQuestions, book: Book, since: Rows) -> int:
+        """Return how many answers the present questions still need.
+
+        Parameters
+        ----------
+        since
+            Rows of the world that were answered after the policy decided.
+        """
         total = 0
-        for group in open_questions.groups:
-            for one in self._asked(open_questions, group):
-                needed = self._votes if one.purpose == "audit" else 1
-                total += max(0, needed - len(book.voters.get((one.key, one.purpose), ())))
+        for group, places in open_questions.groups.items():
+            audit, _ = group
+            if audit:
+                given = (len(book.voters.get((one.key, one.purpose), ())) for one in self._asked(open_questions, group))
+                total += sum(max(0, self._votes - votes) for votes in given)
+            else:
+                total += int(np.count_nonzero(~np.isin(open_questions.decision.question_row[places], since)))
         return total
 
     def _in_turn(self, groups: Mapping[Group, Any], book: Book, annotator: str) -> list[Group]:
@@ -178,9 +191,9 @@ class Dealer:
     def _picked(
         self, open_questions: OpenQuestions, book: Book, known: npt.NDArray[np.bool_]
     ) -> dict[Group, list[Wanted]]:
-        """Return what people picked and nobody knows yet; nothing once an audit has begun."""
+        """Return what people picked and nobody knows yet."""
         found: dict[Group, list[Wanted]] = {}
-        if open_questions.audits:
+        if not book.picks:
             return found
         asked = set(open_questions.decision.question_row.tolist())
         for key, prediction in book.picks.items():

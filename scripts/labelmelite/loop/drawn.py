@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING, Final
 
 from labelmelite.errors import ApiError
-from labelmelite.loop import handover
+from labelmelite.loop import handover, showing
 from labelmelite.loop.dealing import Group, Wanted
 from segloop.files import read_json
 
 if TYPE_CHECKING:
-    from labelmelite.loop.session import LoopSession
+    from labelmelite.loop.state import LoopState
 
 MENDABLE: Final = ("bad_boundary", "partial")
 """Reasons of a no that an edit can put right."""
@@ -16,7 +16,7 @@ MENDABLE: Final = ("bad_boundary", "partial")
 Dealt = tuple[Group, list[Wanted]]
 
 
-def edits(session: "LoopSession", annotator: str, wanted: list[str]) -> Dealt | None:
+def edits(session: "LoopState", annotator: str, wanted: list[str]) -> Dealt | None:
     """Return masks that are to be edited: those that somebody names, or else those that were refused as badly drawn."""
     found = _named(session, annotator, wanted) if wanted else _refused(session)
     busy = {key for key, purpose in session.book.holders if purpose == "edit" and session.book.holders[key, purpose]}
@@ -24,12 +24,12 @@ def edits(session: "LoopSession", annotator: str, wanted: list[str]) -> Dealt | 
     return _of_one_category(free, session.settings.edits)
 
 
-def mendable(session: "LoopSession") -> int:
+def mendable(session: "LoopState") -> int:
     """Return how many masks wait for an edit."""
     return len(_refused(session))
 
 
-def _refused(session: "LoopSession") -> list[tuple[int, Wanted]]:
+def _refused(session: "LoopState") -> list[tuple[int, Wanted]]:
     latest = {record["mask_key"]: record for record in session.records() if record["purpose"] not in ("gold", "repeat")}
     edited = {record["mask_key"] for record in session.book.edits}
     found = []
@@ -41,12 +41,12 @@ def _refused(session: "LoopSession") -> list[tuple[int, Wanted]]:
     return found
 
 
-def _named(session: "LoopSession", annotator: str, wanted: list[str]) -> list[tuple[int, Wanted]]:
+def _named(session: "LoopState", annotator: str, wanted: list[str]) -> list[tuple[int, Wanted]]:
     rows = []
     for name in wanted[: session.settings.edits]:
         task = session.book.item_tasks.get(name)
         if task is None:
-            rows.append(session.free_row(name))
+            rows.append(showing.free_row(session.iteration.world, name))
             continue
         if task.annotator != annotator or task.items[name].purpose == "gold":
             raise ApiError("not_found", "There is no such mask here.")
@@ -54,12 +54,12 @@ def _named(session: "LoopSession", annotator: str, wanted: list[str]) -> list[tu
     return [_wanted(session, row) for row in rows if row >= 0]
 
 
-def _wanted(session: "LoopSession", row: int) -> tuple[int, Wanted]:
+def _wanted(session: "LoopState", row: int) -> tuple[int, Wanted]:
     world = session.iteration.world
     return int(world.category[row]), Wanted(int(world.prediction[row]), session.replay.masks[row], "edit")
 
 
-def redraws(session: "LoopSession") -> Dealt | None:
+def redraws(session: "LoopState") -> Dealt | None:
     """Return masks of the quality sample that nobody has redrawn or is redrawing."""
     path = session.iteration.folder / "quality_sample.json"
     if not path.exists():
@@ -81,7 +81,7 @@ def _of_one_category(free: list[tuple[int, Wanted]], size: int) -> Dealt | None:
     return (False, category), [one for kind, one in free if kind == category][:size]
 
 
-def leave(session: "LoopSession") -> None:
+def leave(session: "LoopState") -> None:
     """Write what was drawn so far into the files of the run; the caller holds the session's lock."""
     folder, book = session.iteration.answers, session.book
     if book.edits and not session.iteration.taken:

@@ -42,6 +42,14 @@ def write(connection: sqlite3.Connection, annotator: str, now: float, event: Eve
     return LogEvent(seq, annotator, event.kind, event.task, event.item, payload, event.seconds, iso(now))
 
 
+def holds(connection: sqlite3.Connection, event: LogEvent) -> bool:
+    """Return whether the log holds an event under its number."""
+    row = connection.execute(
+        "SELECT annotator, kind, task, item, time FROM event WHERE seq = ?", (event.seq,)
+    ).fetchone()
+    return row is not None and tuple(row) == (event.annotator, event.kind, event.task, event.item, event.time)
+
+
 def by_server(
     connection: sqlite3.Connection, annotator: str, now: float, kind: str, task: str | None, payload: dict[str, Any]
 ) -> LogEvent:
@@ -50,4 +58,4 @@ def by_server(
     return write(connection, annotator, now, Event(SERVER, int(row[0]), kind, payload, task=task))
 
 
-__all__ = ["by_server", "read", "repeated", "write"]
+__all__ = ["by_server", "holds", "read", "repeated", "write"]

@@ -23,8 +23,8 @@ def progress(session: "LoopSession", owner: bool) -> dict[str, Any]:
     """Return the progress of docs/labelmelite-api.md."""
     with session.lock:
         records, book, reached = session.records(), session.book, session.thinking.reached
-        open_questions, expected = session.thinking.open, session.thinking.expected
-        still = session.dealer.count(open_questions, book)
+        expected = session.thinking.expected
+        still = session.still_open()
     decision, annotation = reached.decision, session.iteration.config.annotation
     answered = len(records)
     done = session.complete or session.iteration.taken

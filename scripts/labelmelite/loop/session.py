@@ -1,94 +1,35 @@
-"""One iteration, served to several annotators at once.
+"""One iteration, served to several annotators at once: what the routes call."""
 
-Everything that changes runs in the writer's thread of the database, one after the other: events are appended to the log
-and taken into the book in the same order, so that a restart finds the same book. A thread of its own asks the policy
-again whenever a task has ended; meanwhile the questions that are already there are dealt out.
-"""
-
-import logging
 import secrets
 import sqlite3
-import threading
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from labelmelite.clock import iso
 from labelmelite.errors import ApiError
 from labelmelite.images import Pixels
 from labelmelite.loop import drawn, handover, log, showing
 from labelmelite.loop.answering import answer_event, checked_drawing
-from labelmelite.loop.book import Book, Item, Kind, LogEvent, Task
-from labelmelite.loop.dealing import Dealer, Group, OpenQuestions, Wanted
+from labelmelite.loop.book import Item, Kind, LogEvent, Task
+from labelmelite.loop.dealing import Group, Wanted
 from labelmelite.loop.forest import Forest, judged
-from labelmelite.loop.gold import GoldMasks
-from labelmelite.loop.iteration import Iteration, load_iteration
-from labelmelite.loop.pictures import Picture, Pictures
+from labelmelite.loop.iteration import load_iteration
+from labelmelite.loop.pictures import Picture
 from labelmelite.loop.settings import LoopSettings
-from labelmelite.loop.thinking import Thinking
+from labelmelite.loop.state import LoopState
 from labelmelite.settings import Question
 from labelmelite.store import Store
-from segloop.annotation.people import Record, read_records
-from segloop.annotation.recorded import voiding
-from segloop.errors import SegloopError
-
-logger = logging.getLogger("labelmelite")
-
-Result = TypeVar("Result")
 
 KINDS: Final = ("questions", "edits", "redraws")
-_FRESH: Final = 30
-"""Answers after which what remains is forecast again."""
-_TICK: Final = 5.0
-"""Seconds between looks for leases that ran out."""
 
 
-class LoopSession:
-    """Deals out the questions of an iteration, and hands its answers over when the policy has no more.
+class LoopSession(LoopState):
+    """Deals out the questions of an iteration, and hands its answers over when the policy has no more; see `Work`."""
 
-    Parameters
-    ----------
-    iteration
-        What is asked about.
-    store
-        The server's database.
-    settings, question
-        How tasks are dealt out, and what people read.
-    """
-
-    def __init__(
-        self, iteration: Iteration, store: Store, settings: LoopSettings | None = None, question: Question | None = None
-    ) -> None:
-        self.iteration, self.store = iteration, store
-        self.settings = settings or LoopSettings()
-        self.question = replace(question or Question(), t_iou=iteration.config.annotation.t_iou)
-        self.pictures = Pictures(iteration.run)
-        self.lock = threading.RLock()
-        annotation = iteration.config.annotation
-        self.gold = GoldMasks(iteration)
-        self.thinking = Thinking(iteration, self.records, self._after_deciding, self._tick, self.settings.forecast)
-        self.replay = self.thinking.replay
-        self.dealer = Dealer(
-            iteration.world,
-            self.replay.masks,
-            votes=annotation.audit.votes,
-            gold=annotation.gold,
-            repeats=annotation.repeats,
-            known_gold=self.gold.by_category,
-        )
-        self._forest: tuple[tuple[int, int, bool], Forest] | None = None
-        self._from_file = self._read_file()
-        self.book = self._fold(store.read_now(lambda c: list(log.read(c))))
-        self.thinking.start()
-
-    def close(self) -> None:
-        """End the thread and leave what was answered so far in the files of the run."""
-        self.thinking.close()
-        with self.lock:
-            self._leave()
+    _forest: tuple[tuple[int, int, bool], Forest] | None = None
 
     # --- what routes call
 
@@ -99,9 +40,9 @@ class LoopSession:
         if layout not in (None, "filmstrip", "grid"):
             raise ApiError("bad_request", "A layout is filmstrip or grid.")
         self._check_well()
-        task = self._write(lambda c: self._begin(c, annotator, cast(Kind, kind), layout, wanted))
+        task = self.write(lambda c: self._begin(c, annotator, cast(Kind, kind), layout, wanted))
         if task is None and kind == "questions" and not self.thinking.idle and self.wait(self.settings.patience):
-            task = self._write(lambda c: self._begin(c, annotator, cast(Kind, kind), layout, wanted))
+            task = self.write(lambda c: self._begin(c, annotator, cast(Kind, kind), layout, wanted))
         message = "" if task is not None else self._why_nothing(annotator, cast(Kind, kind))
         return {"task": task and self._shown(task), "message": message, "complete": self.complete}
 
@@ -128,9 +69,7 @@ class LoopSession:
 
     def answer(self, annotator: str, task: str, client: str, answers: list[Any]) -> list[dict[str, Any]]:
         """Save answers one by one and return an acknowledgement for each."""
-        with self.lock:
-            owned = self._task_of(annotator, task)
-        return self._write(lambda c: self._save(c, annotator, owned, client, answers))
+        return self.write(lambda c: self._save(c, annotator, task, client, answers))
 
     def renew(self, annotator: str, task: str) -> dict[str, Any]:
         """Keep a task for longer; nothing is written, because a restart renews all tasks."""
@@ -149,10 +88,10 @@ class LoopSession:
                 owned = self._task_of(annotator, task)
                 if owned.end is None:
                     how = "aside" if self._too_fast(owned, seconds) else "submitted"
-                    self._end(connection, owned, how, seconds)
+                    self.end(connection, owned, how, seconds)
                 return owned
 
-        owned = self._write(end)
+        owned = self.write(end)
         self.thinking.ask()
         submitted = sum(one.annotator == annotator and one.end == "submitted" for one in self.book.tasks.values())
         if owned.end == "aside":
@@ -167,9 +106,9 @@ class LoopSession:
             with self.lock:
                 owned = self._task_of(annotator, task)
                 if owned.end is None:
-                    self._end(connection, owned, "returned", None)
+                    self.end(connection, owned, "returned", None)
 
-        self._write(end)
+        self.write(end)
         self.thinking.ask()
 
     def crop(self, annotator: str, item: str, out: int, pixels: Pixels) -> bytes:
@@ -203,19 +142,8 @@ class LoopSession:
         return self.pictures.of(int(self.iteration.world.prediction[self.free_row(item)]))
 
     def free_row(self, item: str) -> int:
-        """Return the row of the world of an item outside any task.
-
-        Raises
-        ------
-        ApiError
-            If there is no such item.
-        """
-        digits = item.removeprefix(showing.FREE)
-        if item.startswith(showing.FREE) and digits.isascii() and digits.isdigit() and len(digits) < 20:
-            row = int(self.iteration.world.rows_of(np.array([int(digits)], np.uint64))[0])
-            if row >= 0:
-                return row
-        raise ApiError("not_found", "There is no such mask here.")
+        """Return the row of the world of an item outside any task; see `showing.free_row`."""
+        return showing.free_row(self.iteration.world, item)
 
     def pick(self, annotator: str, items: list[str], name: str) -> dict[str, int]:
         """Put masks that somebody picked before the policy's own questions; those whose answer is known are left out.
@@ -229,7 +157,7 @@ class LoopSession:
 
         def work(connection: sqlite3.Connection) -> int:
             with self.lock:
-                if self.iteration.complete or self.thinking.open.audits or self.audited:
+                if self.iteration.complete or self.thinking.audited:
                     raise ApiError(
                         "conflict", "An audit has begun or all is answered: what it is about must stand now."
                     )
@@ -244,7 +172,7 @@ class LoopSession:
                     self.book.apply(log.by_server(connection, annotator, now, "pick", None, payload))
                 return len(fresh)
 
-        queued = self._write(work)
+        queued = self.write(work)
         return {"queued": queued, "known": len(rows) - queued}
 
     def mark_gold(self, task: str, item: str, reply: str) -> None:
@@ -263,62 +191,30 @@ class LoopSession:
                 self._forest = (state, Forest(self, judged(self)))
             return self._forest[1]
 
-    @property
-    def audited(self) -> bool:
-        """Whether an answer of the audit that is under way has counted already."""
-        purposes = [record["purpose"] for record in self.records()]
-        return "audit" in purposes[self._voided_until() :]
-
-    @property
-    def complete(self) -> bool:
-        """Whether the answers were handed over."""
-        return self.iteration.complete or self.iteration.taken
-
-    def records(self) -> list[Record]:
-        """Return all records in the order that counts: those of the file first, then those that it lacks."""
-        with self.lock:
-            known = {record["answer_id"] for record in self._from_file}
-            return [*self._from_file, *(one for one in self.book.records if one["answer_id"] not in known)]
-
-    def wait(self, seconds: float = 60.0) -> bool:
-        """Wait until the policy has thought about everything that has ended; tell whether it has."""
-        return self.thinking.wait(seconds)
-
     # --- in the writer's thread
-
-    def _write(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        try:
-            return cast(Result, self.store.write_now(work))
-        except ApiError as error:
-            if error.code == "storage":
-                # The book may have taken what the disk did not.
-                self.store.write_now(self._read_again)
-            raise
-
-    def _read_again(self, connection: sqlite3.Connection) -> None:
-        with self.lock:
-            self.book = self._fold(list(log.read(connection)))
 
     def _begin(
         self, connection: sqlite3.Connection, annotator: str, kind: Kind, layout: str | None, wanted: list[str]
     ) -> Task | None:
         with self.lock:
             now = self.store.clock.now()
-            self._expire(connection, now)
+            self.expire(connection, now)
             task = self.book.of(annotator, kind)
             if task is not None:
                 task.expires = now + self.settings.lease_seconds
                 return task
             if kind == "redraws":
                 return self._deal(connection, annotator, kind, layout, drawn.redraws(self))
-            if self.complete or self.iteration.taken:
+            if self.iteration.taken:
                 return None
             if kind == "edits":
+                if self.complete and wanted:
+                    raise ApiError("conflict", "All is answered: only masks that were refused can be edited now.")
                 return self._deal(connection, annotator, kind, layout, drawn.edits(self, annotator, wanted))
-            if self._gated(annotator):
+            if self.complete or self._gated(annotator):
                 return None
             dealt = self.dealer.deal(
-                self.thinking.open, self.book, annotator, self.settings.questions, self.thinking.known
+                self.thinking.open, self.book, annotator, self.settings.questions, self._pickable()
             )
             return self._deal(connection, annotator, kind, layout, dealt)
 
@@ -354,11 +250,12 @@ class LoopSession:
         return self.book.tasks[name]
 
     def _save(
-        self, connection: sqlite3.Connection, annotator: str, task: Task, client: str, answers: list[Any]
+        self, connection: sqlite3.Connection, annotator: str, name: str, client: str, answers: list[Any]
     ) -> list[dict[str, Any]]:
         acks: list[dict[str, Any]] = []
         fresh: list[LogEvent] = []
         with self.lock:
+            task = self._task_of(annotator, name)
             for given in answers:
                 number = given.get("client_no") if isinstance(given, dict) else None
                 try:
@@ -370,7 +267,8 @@ class LoopSession:
             if fresh:
                 task.expires = max(task.expires, self.store.clock.now() + self.settings.lease_seconds)
                 if task.end is not None:
-                    handover.reopen(self.iteration)
+                    if task.kind == "questions":
+                        handover.reopen(self.iteration)
                     self.thinking.ask()
         return acks
 
@@ -400,78 +298,9 @@ class LoopSession:
         if self.complete or taken >= needed:
             raise _gone()
 
-    def _end(self, connection: sqlite3.Connection, task: Task, how: str, seconds: float | None) -> None:
-        now = self.store.clock.now()
-        payload = {"how": how, "seconds": seconds}
-        self.book.apply(log.by_server(connection, task.annotator, now, "close", task.id, payload))
-
-    def _expire(self, connection: sqlite3.Connection, now: float) -> None:
-        late = [task for task in self.book.open.values() if task.expires < now]
-        for task in late:
-            self._end(connection, task, "expired", None)
-        if late:
-            self.thinking.ask()
-
     def _too_fast(self, task: Task, seconds: float) -> bool:
         elapsed = min(seconds, self.store.clock.now() - task.dealt)
         return task.kind == "questions" and elapsed < self.settings.least_seconds * task.answered
-
-    # --- after the policy has decided
-
-    def _tick(self) -> None:
-        self._write(self._expire_now)
-
-    def _expire_now(self, connection: sqlite3.Connection) -> None:
-        with self.lock:
-            self._expire(connection, self.store.clock.now())
-
-    def _look_ahead(self, open_questions: OpenQuestions) -> None:
-        """Read what the next tasks will show before somebody waits for it."""
-        several = 4 * self.settings.questions
-        for places in open_questions.groups.values():
-            rows = open_questions.decision.question_row[places[:several]]
-            self.pictures.many([int(one) for one in self.iteration.world.prediction[rows]])
-
-    def _after_deciding(self) -> None:
-        """Leave drawn masks in their files; hand over if nothing is open any more."""
-        self._look_ahead(self.thinking.open)
-        with self.lock:
-            drawn.leave(self)
-            done = self.thinking.reached.decision.done and not any(
-                one.kind == "questions" for one in self.book.open.values()
-            )
-            current = len(self.thinking.reached.rows) == len(self.records())
-            if done and current and not self.complete and not self.iteration.taken:
-                self._leave()
-                again = self.replay([*self._from_file])
-                if not again.decision.done:
-                    raise SegloopError("the answers on disk leave questions open; the session goes on")
-                handover.complete(self.iteration, again, iso(self.store.clock.now()))
-
-    def _leave(self) -> None:
-        if not self.iteration.taken and (self.book.records or self.book.aside):
-            handover.leave_answers(self.iteration, self.records(), self.book.aside)
-            self._from_file = self._read_file()
-
-    def _read_file(self) -> list[Record]:
-        path = self.iteration.answers / "answers.jsonl"
-        return read_records(path) if path.exists() else []
-
-    def _fold(self, events: list[LogEvent]) -> Book:
-        book = Book(self.iteration.number, self.settings.most_seconds)
-        for event in events:
-            book.apply(event)
-        for record in self._from_file:
-            book.voters[record["mask_key"], record["purpose"]].add(record["annotator"])
-        now = self.store.clock.now()
-        for task in book.open.values():
-            # Nobody could renew it while the server was down.
-            task.expires = max(task.expires, now + self.settings.lease_seconds)
-        return book
-
-    def _voided_until(self) -> int:
-        places = voiding(self.records())
-        return places[-1] + 1 if places else 0
 
     # --- what is shown
 
@@ -492,6 +321,10 @@ class LoopSession:
             raise ApiError("not_found", "There is no such task of yours.")
         return owned
 
+    def _pickable(self) -> npt.NDArray[np.bool_] | None:
+        """Return the rows whose answer is known; None once an audit has begun, after which no picks are asked."""
+        return None if self.thinking.audited else self.thinking.known
+
     def _gated(self, annotator: str) -> bool:
         if self.settings.gate is None:
             return False
@@ -502,15 +335,15 @@ class LoopSession:
         with self.lock:
             if kind == "redraws":
                 return "Nothing is to be redrawn now."
-            if self.complete or self.iteration.taken:
-                return "All questions of this iteration are answered. Thank you."
-            if kind == "edits":
+            if kind == "edits" and not self.iteration.taken:
                 return "No mask waits for an edit now."
+            if self.complete:
+                return "All questions of this iteration are answered. Thank you."
             if self._gated(annotator):
                 return "Thank you for your work. There are no more questions for you in this project."
             if not self.thinking.idle:
                 return "The next questions are being chosen; this takes a few seconds."
-            if self.dealer.count(self.thinking.open, self.book):
+            if self.still_open():
                 return "Others are answering what is left, or somebody else has to. Please look in again later."
             return "Nothing is open now."
 

@@ -1,9 +1,10 @@
 """What the person who starts the server decides about the loop's tasks."""
 
-from dataclasses import dataclass
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class LoopSettings:
     """How questions are dealt out and answers are judged.
 

@@ -1,16 +1,36 @@
 """Tasks and items as pages get them: everything that is drawn, and nothing that tells gold from the rest."""
 
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
 
 from labelmelite.clock import iso
+from labelmelite.errors import ApiError
 from labelmelite.loop.book import Item, LogEvent, Task
 from labelmelite.loop.iteration import Iteration
 from labelmelite.loop.pictures import Picture
 from labelmelite.settings import Question
+from segloop.annotation.world import World
 from segloop.data import masks
 
-FREE: str = "p"
+FREE: Final = "p"
 """Begins the name of an item that stands outside any task: a prediction of the tree or of the map."""
+
+
+def free_row(world: World, item: str) -> int:
+    """Return the row of the world of an item outside any task.
+
+    Raises
+    ------
+    ApiError
+        If there is no such item.
+    """
+    digits = item.removeprefix(FREE)
+    if item.startswith(FREE) and digits.isascii() and digits.isdigit() and len(digits) < 20:
+        row = int(world.rows_of(np.array([int(digits)], np.uint64))[0])
+        if row >= 0:
+            return row
+    raise ApiError("not_found", "There is no such mask here.")
 
 
 def item_of(name: str, picture: Picture, category: str, score: float | None = None) -> dict[str, Any]:

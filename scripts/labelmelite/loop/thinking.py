@@ -13,7 +13,7 @@ from labelmelite.loop.forecast import Forecast, forecast
 from labelmelite.loop.iteration import Iteration
 from segloop.annotation.people import Record
 from segloop.annotation.policies.base import known_answers
-from segloop.annotation.recorded import Reached, policy_seed
+from segloop.annotation.recorded import Reached, policy_seed, voiding
 
 logger = logging.getLogger("labelmelite")
 
@@ -41,6 +41,8 @@ class Thinking:
     ----------
     reached, open
         The last decision and its questions.
+    audited
+        Whether an audit is under way or done: what it is about must stand.
     known : bool [N]
         Rows of the world whose answer is known.
     round
@@ -130,7 +132,14 @@ class Thinking:
         self.reached = self.replay(records, np.array([self._row(record) for record in records], np.int64))
         self.known: npt.NDArray[np.bool_] = known_answers(world, self.reached.answers).answered
         self.open = OpenQuestions.of(self.reached.decision, world)
+        self.audited = self.open.audits or "audit" in [one["purpose"] for one in records[self._current(records) :]]
         self.round += 1
+
+    @staticmethod
+    def _current(records: list[Record]) -> int:
+        """Return where the records begin that no voided audit lies behind."""
+        places = voiding(records)
+        return places[-1] + 1 if places else 0
 
     def _row(self, record: Record) -> int:
         name = record["answer_id"]

@@ -37,6 +37,8 @@ async def post(request: Request) -> Response:
         )
     if kind != "lab" and role != "annotator":
         raise ApiError("bad_request", "Platforms send annotators only.")
+    if kind == "mturk" and request.app.state.settings.adapter != "mturk":
+        raise ApiError("bad_request", "MTurk shows pages in a frame. Start the server with --adapter mturk.")
     guard = request.app.state.guard
     made = await request.app.state.store.write(lambda c: guard.invite(c, name, role, float(days), kind))
     path = f"/join#{made['token']}" if kind == "lab" else f"/{kind}?token={made['token']}"
@@ -47,7 +49,9 @@ async def post(request: Request) -> Response:
 async def delete(request: Request) -> Response:
     """DELETE: end a link and every session that it began."""
     security.require(request, "owner")
-    await request.app.state.store.write(lambda c: request.app.state.guard.revoke(c, str(request.path_params["invite"])))
+    guard = request.app.state.guard
+    await request.app.state.store.write(lambda c: guard.revoke(c, str(request.path_params["invite"])))
+    guard.look_again()
     return http.answer({})
 
 

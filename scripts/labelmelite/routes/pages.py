@@ -12,18 +12,26 @@ from starlette.routing import Route
 from labelmelite.errors import ApiError
 
 STATIC: Final = Path(__file__).resolve().parents[1] / "static"
-PAGES: Final = ("questions", "edit", "review", "progress", "tree", "map", "help", "join", "study", "mturk")
+PAGES: Final = {
+    "/": "datasets",
+    "/d/{dataset}": "images",
+    "/d/{dataset}/{image}": "editor",
+    **{f"/{name}": name for name in ("questions", "edit", "review", "progress", "tree", "map", "help", "join")},
+    # Whom a platform sends is let in by the page of questions itself.
+    "/study": "questions",
+    "/mturk": "questions",
+}
+"""The file of each page, by its path."""
 _TYPES: Final = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
 
 
-def page(name: str) -> Route:
-    """Return the route of a page with a file of its own."""
+def page(path: str, name: str) -> Route:
+    """Return the route of a page."""
 
     async def show(request: Request) -> Response:
         return await _file(f"{name}.html")
 
-    paths = {"datasets": "/", "images": "/d/{dataset}", "editor": "/d/{dataset}/{image}"}
-    return Route(paths.get(name, f"/{name}"), show, methods=["GET"], name=name)
+    return Route(path, show, methods=["GET"])
 
 
 async def static(request: Request) -> Response:
@@ -48,4 +56,4 @@ def _found(name: str) -> Path | None:
     return path if path.is_relative_to(STATIC) and path.is_file() else None
 
 
-ROUTES = [*(page(name) for name in ("datasets", "images", "editor", *PAGES)), Route("/static/{path:path}", static)]
+ROUTES = [*(page(path, name) for path, name in PAGES.items()), Route("/static/{path:path}", static, methods=["GET"])]

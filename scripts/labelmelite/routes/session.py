@@ -54,7 +54,9 @@ async def begun(request: Request, session: str, person: Person) -> Response:
 async def sign_out(request: Request) -> Response:
     """DELETE: end the session."""
     person = security.require(request, "reader")
-    await request.app.state.store.write(lambda c: request.app.state.guard.close_session(c, person))
+    guard: Guard = request.app.state.guard
+    await request.app.state.store.write(lambda c: guard.close_session(c, person))
+    guard.look_again()
     response = http.answer({})
     response.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return response

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from segloop.annotation.edits import write_edited
 from segloop.collection.collect import collect_masks
 from segloop.data import masks
 from segloop.errors import SegloopError
@@ -53,6 +54,32 @@ def judged(run):
         "output": run.folder / "collected.json",
         "iteration": 1,
     }
+
+
+def test_a_mended_mask_takes_the_place_of_the_predicted_one(judged):
+    collect_masks(**judged)
+    before = json.loads(judged["output"].read_text())["annotations"]
+    index = read_index(judged["index"])
+    name = int(index.prediction[2])
+    drawn = masks.encode(np.ones((20, 20), np.bool_))
+    edit = {"edit_id": "e", "annotator": "p", "time": "now", "seconds": 9.0, "price": 0.1, "prediction": name}
+    edited = judged["output"].parent / "edited.json"
+    write_edited(edited, [edit | {"mask_key": index.mask_key[2].tobytes(), "segmentation": drawn}], [], 0.0)
+    collect_masks(**judged, edited=edited)
+    after = json.loads(judged["output"].read_text())["annotations"]
+    assert (after[1]["segmentation"], after[1]["area"], after[1]["bbox"]) == (
+        masks.to_json(drawn),
+        400,
+        [0.0, 0.0, 20.0, 20.0],
+    )
+    assert after[1]["provenance"] == before[1]["provenance"] | {
+        "edit": {"edit_id": "e", "annotator": "p", "time": "now"}
+    }
+    assert [after[0], after[2]] == [before[0], before[2]]
+    small = masks.encode(np.ones((2, 2), np.bool_))
+    write_edited(edited, [edit | {"mask_key": index.mask_key[2].tobytes(), "segmentation": small}], [], 0.0)
+    with pytest.raises(SegloopError, match=r"edit e has size \[2, 2\]"):
+        collect_masks(**judged, edited=edited)
 
 
 def test_accepted_masks_that_repeat_none_are_collected(judged):

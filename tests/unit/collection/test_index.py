@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segloop.annotation.edits import write_edited
 from segloop.collection.index import _duplicates, _EarlierMasks
 from segloop.data import masks
 from segloop.errors import SegloopError
@@ -54,6 +55,23 @@ def test_repeated_masks_inherit_their_verdict(run):
     first = prediction_ids(1, 0, 4)
     assert index.duplicate_of.tolist() == [first[0], first[1], 0, 0, 0]
     assert index.inherited.tolist() == [1, -1, 0, 0, 0]
+
+
+def test_a_mended_mask_is_compared_with_as_it_was_drawn(run):
+    earlier = first_iteration(run)
+    name = int(prediction_ids(1, 0, 4)[0])
+    drawn = masks.encode(np.pad(np.ones((18, 10), np.bool_), ((0, 2), (0, 10))))
+    kept = [{"prediction": name, "mask_key": bytes(32), "segmentation": drawn}]
+    edited = run.folder / "iter_1" / "edited.json"
+    write_edited(edited, kept, [], 0.0)
+    rows = [
+        (1, 1, 0.95, BIG),  # as it was predicted
+        (1, 1, 0.9, (0, 0, 10, 17)),  # as it was drawn, nearly
+        (1, 1, 0.8, (0, 0, 10, 14)),  # like neither of them
+    ]
+    index = read_index(run.index(2, [run.store(2, 0, rows, [1])], [[earlier]], earlier_edited=[edited]))
+    assert index.duplicate_of.tolist() == [name, name, 0]
+    assert index.inherited.tolist() == [-1, 1, 0]
 
 
 def test_an_iou_of_exactly_the_threshold_is_a_duplicate(run):

@@ -71,11 +71,11 @@ def test_people_are_counted_by_purpose_and_annotator(asked):
         "seconds": 7.0,
         "dollars": 0.75,
     }
-    assert people["by_purpose"]["audit"] == {"questions": 2, "redraws": 0, "seconds": 4.0, "dollars": 0.25}
+    assert people["by_purpose"]["audit"] == {"questions": 2, "redraws": 0, "edits": 0, "seconds": 4.0, "dollars": 0.25}
     assert set(people["by_purpose"]) == {"decide", "audit", "gold"}
     assert people["by_annotator"] == {
-        "p": {"questions": 2, "redraws": 0, "seconds": 4.0, "dollars": 0.25},
-        "q": {"questions": 2, "redraws": 0, "seconds": 3.0, "dollars": 0.5},
+        "p": {"questions": 2, "redraws": 0, "edits": 0, "seconds": 4.0, "dollars": 0.25},
+        "q": {"questions": 2, "redraws": 0, "edits": 0, "seconds": 3.0, "dollars": 0.5},
     }
 
 
@@ -109,8 +109,24 @@ def test_everything_together_and_by_accepted_mask(asked):
     assert ledger["per_accepted_mask"] == {"questions": 2.0, "seconds": 3.5, "total_dollars": pytest.approx(3.95 / 2)}
     assert ledger["value"] == 6.0
     assert ledger["categories"] == {
-        "disc": {"questions": 3, "redraws": 0, "seconds": 6.0, "dollars": 0.5, "accepted": 1, "value_per_mask": 3.0},
-        "star": {"questions": 0, "redraws": 0, "seconds": 0.0, "dollars": 0.0, "accepted": 1, "value_per_mask": 3.0},
+        "disc": {
+            "questions": 3,
+            "redraws": 0,
+            "edits": 0,
+            "seconds": 6.0,
+            "dollars": 0.5,
+            "accepted": 1,
+            "value_per_mask": 3.0,
+        },
+        "star": {
+            "questions": 0,
+            "redraws": 0,
+            "edits": 0,
+            "seconds": 0.0,
+            "dollars": 0.0,
+            "accepted": 1,
+            "value_per_mask": 3.0,
+        },
     }
 
 
@@ -185,6 +201,17 @@ def test_the_mean_value_stays(ap, value):
     assert sum(values.values()) / len(values) == pytest.approx(value)
 
 
+def test_edits_cost_time_and_are_no_questions(asked):
+    ids = read_index(asked["index"]).prediction.tolist()
+    work = [{"prediction": str(ids[0]), "annotator": "p", "seconds": 30.0, "price": 0.25}]
+    edited = write(asked["output"].parent / "edited.json", {"schema": 1, "masks": [], "work": work})
+    ledger = ledger_of(asked | {"edited": edited})
+    people = ledger["people"]
+    assert (people["questions"], people["edits"], people["seconds"], people["dollars"]) == (4, 1, 37.0, 1.0)
+    assert people["by_purpose"]["edit"] == {"questions": 0, "redraws": 0, "edits": 1, "seconds": 30.0, "dollars": 0.25}
+    assert ledger["categories"]["disc"]["edits"] == 1
+
+
 def test_redraws_cost_time_and_are_no_questions(asked):
     ids = read_index(asked["index"]).prediction.tolist()
     redraws = [
@@ -196,9 +223,15 @@ def test_redraws_cost_time_and_are_no_questions(asked):
     ledger = ledger_of(asked | {"quality": quality})
     people = ledger["people"]
     assert (people["questions"], people["redraws"], people["seconds"], people["dollars"]) == (4, 3, 147.0, 1.5)
-    assert people["by_purpose"]["redraw"] == {"questions": 0, "redraws": 3, "seconds": 140.0, "dollars": 0.75}
-    assert people["by_annotator"]["p"] == {"questions": 2, "redraws": 1, "seconds": 84.0, "dollars": 0.75}
-    assert people["by_annotator"]["r"] == {"questions": 0, "redraws": 2, "seconds": 60.0, "dollars": 0.25}
+    assert people["by_purpose"]["redraw"] == {
+        "questions": 0,
+        "redraws": 3,
+        "edits": 0,
+        "seconds": 140.0,
+        "dollars": 0.75,
+    }
+    assert people["by_annotator"]["p"] == {"questions": 2, "redraws": 1, "edits": 0, "seconds": 84.0, "dollars": 0.75}
+    assert people["by_annotator"]["r"] == {"questions": 0, "redraws": 2, "edits": 0, "seconds": 60.0, "dollars": 0.25}
     kinds = ledger["categories"].values()
     assert sum(one["redraws"] for one in kinds) == 2, "the mask of another run is in no category"
     assert sum(one["seconds"] for one in kinds) == 6.0 + 140.0

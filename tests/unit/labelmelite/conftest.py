@@ -42,7 +42,9 @@ class Page:
         return self.client.get(path, headers=self.headers, **options)
 
     def post(self, path: str, value: Any) -> Any:
-        return self.client.post(path, json=value, headers=self.headers)
+        # Escaped, so that text that is no Unicode comes through as pages may send it.
+        headers = {**self.headers, "Content-Type": "application/json"}
+        return self.client.post(path, content=json.dumps(value), headers=headers)
 
     def put(self, path: str, value: Any) -> Any:
         return self.client.put(path, json=value, headers=self.headers)

@@ -139,8 +139,8 @@ def test_the_pay_list(open_one: TestClient, link: Callable[[str], str], store: S
     page = Page(open_one, session)
     a, b = rectangle(2, 3, 5, 6), rectangle(2, 3, 5, 7)
     page.send(
-        page.event("edit", {"before": a, "after": b}, seconds=1800),
-        page.event("edit", {"before": b, "after": a}, seconds=600),
+        page.event("edit", {"before": a, "after": b}, seconds=3000),
+        page.event("edit", {"before": b, "after": a}, seconds=300),
     )
     guard = open_one.app.state.guard  # type: ignore[attr-defined]
     owner = open_one.post("/api/session", json={"token": store.write_now(guard.invite_owner)}).json()
@@ -149,7 +149,7 @@ def test_the_pay_list(open_one: TestClient, link: Callable[[str], str], store: S
     rows = {row["annotator"]: row for row in csv.DictReader(io.StringIO(text))}
     row = rows[session["annotator"]["id"]]
     assert (row["worker"], row["submissions"]) == ("'=cmd()", "x1")
-    assert (row["events"], row["hours"], row["dollars"]) == ("2", "0.6667", "10.00")
+    assert (row["events"], row["hours"], row["dollars"]) == ("2", "0.3333", "5.00")
 
 
 def test_forgetting_somebody(open_one: TestClient, link: Callable[[str], str], store: Store) -> None:
@@ -178,3 +178,19 @@ def test_a_pay_list_on_a_full_disk(settings: Settings, tmp_path: Path) -> None:
 def test_names_of_parameters_are_settings(settings: Settings) -> None:
     given = {"participant": "p", "study": "s", "submission": "u", "more": json.dumps([1])}
     assert crowd.visitor(settings, "study", given) == crowd.Visitor("p", {"study": "s", "submission": "u"})
+
+
+def test_links_of_platforms(open_one: TestClient, store: Store, settings: Settings) -> None:
+    guard = open_one.app.state.guard  # type: ignore[attr-defined]
+    owner = Page(open_one, open_one.post("/api/session", json={"token": store.write_now(guard.invite_owner)}).json())
+    made = owner.post("/api/invites", {"name": "spring", "kind": "study", "days": 30}).json()
+    assert made["link"] == f"http://127.0.0.1/study?token={made['token']}"
+    refused = owner.post("/api/invites", {"kind": "mturk"})
+    assert refused.status_code == 400 and "--adapter mturk" in refused.json()["error"]["message"]
+    for wrong in ({"kind": "study", "role": "owner"}, {"kind": "x"}, {"days": 0}, {"days": 1000}, {"role": "king"}):
+        assert owner.post("/api/invites", wrong).status_code == 400
+    public = replace(settings, adapter="mturk", public="https://label.example.org/")
+    with TestClient(create_app(public, store), base_url="https://label.example.org") as other:
+        session = other.post("/api/session", json={"token": store.write_now(guard.invite_owner)}).json()
+        made = Page(other, session).post("/api/invites", {"kind": "mturk"}).json()
+        assert made["link"] == f"https://label.example.org/mturk?token={made['token']}"

@@ -1,5 +1,7 @@
 import json
+import sqlite3
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from labelmelite import events
 from labelmelite.errors import ApiError
 from labelmelite.events import Conflict, Event
 from labelmelite.schema import SCHEMA
+from labelmelite.store import Store
 from segloop.data import masks
 
 from .conftest import SIZE, Page, rectangle
@@ -127,6 +130,8 @@ def test_a_bad_event_is_refused_by_itself(page: Page, kind: str, payload: Any, c
         {"undoes": 99},
         {"seconds": "long"},
         {"tool": 1},
+        {"tool": "\ud800"},
+        {"object": "\ud800"},
     ],
 )
 def test_a_malformed_event_is_refused(page: Page, change: dict[str, Any]) -> None:
@@ -139,6 +144,18 @@ def test_undo_names_an_event_of_its_own_object(page: Page) -> None:
     (ack,) = page.send(page.event("create", {"category": "cat", "after": C}, "x"))
     (refused,) = page.send(page.event("edit", {"before": A, "after": B}, undoes=ack["seq"]))
     assert refused["error"]["message"] == "undoes names no event of this object."
+
+
+def test_undo_may_name_an_event_of_its_client_that_has_no_number_yet(page: Page) -> None:
+    first, second = page.event("edit", {"before": A, "after": B}), page.event("edit", {"before": B, "after": A})
+    page.send(first, {**second, "undoes_no": first["client_no"]})
+    page.send(page.event("edit", {"before": A, "after": B}, redoes_no=77))
+    listed = page.get("/api/datasets/1/images/1/events").json()
+    assert [(event["undoes"], event["redoes"]) for event in listed] == [
+        (None, None),
+        (listed[0]["seq"], None),
+        (None, None),
+    ]
 
 
 def test_a_mask_in_another_writing_is_the_same_mask(page: Page) -> None:
@@ -175,7 +192,6 @@ class Log(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        import sqlite3
 
         self.db = sqlite3.connect(":memory:", isolation_level=None)
         self.db.row_factory = sqlite3.Row
@@ -284,6 +300,26 @@ class Log(RuleBasedStateMachine):
         self.db.close()
 
 
+@settings(max_examples=60, deadline=None)
+@given(masks=st.lists(Log.mask, min_size=2, max_size=12))
+def test_undo_after_any_sequence_restores_every_bit(masks: list[dict[str, Any]]) -> None:
+    log = Log()
+    log.send("one", "create", "a", {"category": "cat", "after": masks[0]})
+    done = []
+    for before, after in pairwise(masks):
+        seq = log.send("one", "edit", "a", {"before": before, "after": after})
+        done.append((seq, before, after))
+    for seq, before, after in reversed(done):
+        log.numbers["one"] += 1
+        payload = {"before": after, "after": before}
+        undo = Event("page", log.numbers["one"], "edit", payload, dataset=1, image=1, object="a", undoes=seq)
+        events.accept(log.db, "one", 0.0, undo)
+        found = events.present(log.db, 1, "a")
+        assert found is not None and found["mask"] == before
+    assert log.db.execute("SELECT count(*) FROM event WHERE undoes IS NOT NULL").fetchone()[0] == len(done)
+    log.teardown()
+
+
 TestLog = Log.TestCase
 TestLog.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 
@@ -303,3 +339,26 @@ def test_whatever_comes_is_parsed_or_refused(value: Any) -> None:
         events.parse(value, "page")
     except ApiError as error:
         assert error.code == "bad_request" and not isinstance(error, Conflict)
+
+
+def test_a_full_disk_is_told_and_the_same_request_goes_through_later(page: Page, store: Store) -> None:
+    def limit(pages: int | None) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            most = pages or connection.execute("PRAGMA page_count").fetchone()[0]
+            connection.execute(f"PRAGMA max_page_count = {most}")
+
+        store.write_now(work)
+
+    limit(None)
+    checker = np.indices(SIZE).sum(axis=0) % 2 == 0
+    after = masks.to_json(masks.encode(checker))
+    events_of = [page.event("create", {"category": "cat", "after": after}, f"new {n}") for n in range(20)]
+    response = page.post("/api/events", {"client": page.name, "events": events_of})
+    assert response.status_code == 507 and response.json()["error"]["code"] == "storage"
+    assert "full" in response.json()["error"]["message"]
+    saved = len(page.get("/api/datasets/1/images/1/events").json())
+    assert saved < 20
+    limit(1 << 30)
+    acks = page.send(*events_of)
+    assert [ack["seq"] for ack in acks] == list(range(1, 21))
+    assert len(page.get("/api/datasets/1/images/1/events").json()) == 20

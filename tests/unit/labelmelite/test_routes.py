@@ -8,6 +8,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 from starlette.testclient import TestClient
 
+from labelmelite.routes.pages import PAGES
+
 from .conftest import Page, rectangle
 
 
@@ -202,8 +204,8 @@ def test_what_is_for_the_owner_alone(page: Page, path: str) -> None:
 
 
 def test_pages_and_scripts_are_served(client: TestClient) -> None:
-    for path in ("/", "/d/1", "/d/1/1", "/questions", "/help", "/join"):
-        response = client.get(path)
+    for path in PAGES:
+        response = client.get(path.replace("{dataset}", "1").replace("{image}", "1"))
         assert response.status_code == 200, path
         assert response.headers["content-type"].startswith("text/html")
         assert "<script>" not in response.text and "style=" not in response.text

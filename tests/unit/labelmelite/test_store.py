@@ -5,15 +5,19 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 from labelmelite import events, schema
+from labelmelite.app import create_app
 from labelmelite.clock import Clock, iso
 from labelmelite.errors import ApiError
 from labelmelite.events import Event
+from labelmelite.settings import Settings
 from labelmelite.store import FILE, Store, is_network, keep, setting
 from segloop.errors import SegloopError
 
@@ -63,6 +67,33 @@ def test_a_failure_undoes_itself_alone(store: Store) -> None:
     assert count(store) == 20
     seqs = [one for one in results if isinstance(one, int)]
     assert len(set(seqs)) == 20
+
+
+def test_a_request_that_is_given_up_does_not_end_the_writer(store: Store) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(connection: sqlite3.Connection) -> None:
+        begun.set()
+        go_on.wait(20)
+
+    async def give_up() -> None:
+        slow = asyncio.create_task(store.write(wait))
+        await asyncio.to_thread(begun.wait, 20)
+        waiting = [asyncio.create_task(store.write(lambda c, n=n: put_into(c, n))) for n in range(5)]
+        await asyncio.sleep(0.05)
+        for one in (slow, *waiting[:3]):
+            one.cancel()
+        results = await asyncio.gather(slow, *waiting[:3], return_exceptions=True)
+        await asyncio.sleep(0)
+        go_on.set()
+        results += await asyncio.gather(*waiting[3:])
+        assert [isinstance(one, asyncio.CancelledError) for one in results] == [True] * 4 + [False] * 2
+
+    def put_into(connection: sqlite3.Connection, number: int) -> int:
+        return events.append(connection, "a", 0.0, Event("c", number, "answer", {}))
+
+    asyncio.run(give_up())
+    assert put(store, 99) == count(store) == 3
 
 
 def test_mistakes_in_sql_are_not_the_disk(store: Store) -> None:
@@ -260,3 +291,35 @@ def _fill(path: Path) -> None:
                 file.write(b"\0" * 4096)
         except OSError as error:
             assert error.errno == errno.ENOSPC
+
+
+def test_copies_are_whole_while_work_goes_on(store: Store, tmp_path: Path) -> None:
+    put(store, 1)
+    path = store.copy(tmp_path / "copies")
+    for number in range(2, 30):
+        put(store, number)
+    assert path.stat().st_mode & 0o077 == 0
+    again = Store(tmp_path / "copies")
+    assert count(again) == 1
+    again.close()
+    store.copy(tmp_path / "copies")
+    assert sorted(one.name for one in (tmp_path / "copies").iterdir() if one.name != "server.lock") == [FILE]
+    again = Store(tmp_path / "copies")
+    assert count(again) == 29
+    again.close()
+    (tmp_path / "file").touch()
+    with pytest.raises(SegloopError, match="no copy of"):
+        store.copy(tmp_path / "file")
+
+
+def test_a_server_copies_its_database_while_it_runs_and_at_its_end(store: Store, tmp_path: Path) -> None:
+    settings = Settings(data=store.folder, copies=tmp_path / "copies", copy_minutes=0.002, tokens=False)
+    with TestClient(create_app(settings, store), base_url="http://127.0.0.1") as client:
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "copies" / FILE).exists():
+            assert time.monotonic() < deadline
+            client.get("/api/session")
+        put(store, 1)
+    with sqlite3.connect(tmp_path / "copies" / FILE) as copied:
+        assert copied.execute("SELECT count(*) FROM event").fetchone()[0] == 1
+    copied.close()

@@ -3,6 +3,7 @@
 
 import { element } from "../pages/frame.js";
 import { icon } from "./icons.js";
+import { showEdges, snap } from "./snapping.js";
 
 /** @typedef {import("./editor.js").Editor} Editor */
 /** @typedef {import("../keys.js").Keys} Keys */
@@ -15,26 +16,27 @@ const HOLD = 350;
 /**
  * @param {Editor} editor
  * @param {Keys} keys
- * @param {{tools: import("./editor.js").ToolName[]}} options the tools of this page
+ * @param {{tools: import("./editor.js").ToolName[], whole: boolean}} options the tools of this page, and whether it has all changes
  */
-export function bindKeys(editor, keys, { tools }) {
+export function bindKeys(editor, keys, { tools, whole }) {
   for (const tool of tools) keys.on(`tool.${tool}`, () => editor.use(tool));
   keys.on("tool.leave", () => editor.leave());
   bindView(editor, keys);
   keys.on("edit.undo", () => editor.undo(), { repeat: true });
   keys.on("edit.redo", () => editor.redo(), { repeat: true });
-  keys.on("edit.delete", () => editor.deleteSelected());
   keys.on("edit.backspace", () => editor.tool.backspace());
   keys.on("edit.other", () => editor.tool.other());
   keys.on("edit.commit", (event) => commitDown(editor, event), { up: (event) => commitUp(editor, event) });
-  keys.on("edit.snap", () => editor.snap());
-  for (const how of /** @type {const} */ (["fill", "largest", "grow", "shrink"])) keys.on(`edit.${how}`, () => editor.reshape(how));
-  keys.on("edit.rename", () => editor.rename());
+  keys.on("cursor.toggle", () => editor.cross.toggle());
   keys.on("brush.smaller", () => editor.brush.resize(-1), { repeat: true });
   keys.on("brush.larger", () => editor.brush.resize(1), { repeat: true });
+  if (!whole) return;
+  keys.on("edit.delete", () => editor.deleteSelected());
+  keys.on("edit.snap", () => snap(editor));
+  for (const how of /** @type {const} */ (["fill", "largest", "grow", "shrink"])) keys.on(`edit.${how}`, () => editor.reshape(how));
+  keys.on("edit.rename", () => editor.rename());
   keys.on("list.next", () => editor.select(editor.scene.neighbour(1)), { repeat: true });
   keys.on("list.previous", () => editor.select(editor.scene.neighbour(-1)), { repeat: true });
-  keys.on("cursor.toggle", () => editor.cross.toggle());
 }
 
 /** @param {Editor} editor @param {Keys} keys */
@@ -56,7 +58,7 @@ function bindView(editor, keys) {
   keys.on("view.brighter", () => editor.setBrightness(editor.brightness + 0.1), { repeat: true });
   keys.on("view.invert", () => editor.invert());
   keys.on("view.recolour", () => editor.recolour());
-  keys.on("view.edges", () => editor.showEdges());
+  keys.on("view.edges", () => showEdges(editor));
   let since = 0;
   keys.on("view.hide", () => {
     since = performance.now();
@@ -107,12 +109,12 @@ export function toolbar(editor, keys, { tools, whole }) {
   const choices = new Map(tools.map((tool) => [tool, actionButton(keys, `tool.${tool}`, tool, names[tool], () => editor.use(tool))]));
   const undo = actionButton(keys, "edit.undo", "undo", "Undo", () => editor.undo());
   const redo = actionButton(keys, "edit.redo", "redo", "Redo", () => editor.redo());
-  const snap = actionButton(keys, "edit.snap", "snap", "Snap", () => editor.snap());
+  const snapping = actionButton(keys, "edit.snap", "snap", "Snap", () => snap(editor));
   const other = actionButton(keys, "edit.other", "other", "Other", () => editor.tool.other());
   const drop = actionButton(keys, "edit.delete", "delete", "Delete", () => editor.deleteSelected());
   const rename = actionButton(keys, "edit.rename", "rename", "Name", () => editor.rename());
-  const cross = actionButton(keys, "cursor.toggle", "cross", "Keys", () => editor.cross.toggle());
-  const change = editor.readOnly ? [] : [undo, redo, other, snap, ...(whole ? [rename, drop] : []), cross];
+  const cross = actionButton(keys, "cursor.toggle", "cross", "Cross", () => editor.cross.toggle());
+  const change = editor.readOnly ? [] : [undo, redo, other, ...(whole ? [snapping, rename, drop] : []), cross];
   const root = element("div", { class: "tools", role: "toolbar", "aria-label": "Tools", "aria-orientation": "vertical" },
     element("div", { class: "group", role: "group", "aria-label": "Tools" }, ...choices.values()),
     element("div", { class: "group", role: "group", "aria-label": "Changes" }, ...change));
@@ -121,7 +123,7 @@ export function toolbar(editor, keys, { tools, whole }) {
     cross.setAttribute("aria-pressed", String(editor.cross.on));
     undo.disabled = !editor.history.done.length;
     redo.disabled = !editor.history.undone.length;
-    snap.disabled = drop.disabled = rename.disabled = editor.scene.current === undefined;
+    snapping.disabled = drop.disabled = rename.disabled = editor.scene.current === undefined;
     other.disabled = editor.toolName !== "edit";
   };
   return { root, update };

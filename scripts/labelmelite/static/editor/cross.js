@@ -17,6 +17,8 @@ export class Cross {
     this.y = 0;
     this.pressed = false;
     this.latest = -Infinity;
+    /** Where it was pressed last, on the screen. */
+    this.pressedAt = [0, 0];
   }
 
   reset() {
@@ -76,8 +78,11 @@ export class Cross {
       const now = performance.now();
       tool.down(this.point);
       tool.up(this.point);
-      if (now - this.latest < DOUBLE) tool.double(this.point);
+      const { sx, sy } = this.point;
+      const near = Math.hypot(sx - this.pressedAt[0], sy - this.pressedAt[1]) < STEP / 2;
+      if (near && now - this.latest < DOUBLE) tool.double(this.point);
       this.latest = now;
+      this.pressedAt = [sx, sy];
     } else if (this.pressed) {
       this.pressed = false;
       tool.up(this.point);

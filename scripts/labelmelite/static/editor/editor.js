@@ -4,17 +4,17 @@
  * knows no server, and tells the page what happened.
  */
 
-import { equal, fromRle, fillHoles, grow, hull, largestPart, shrink, union } from "../geometry/mask.js";
+import { fromRle, hull, union } from "../geometry/mask.js";
+import { fillHoles, grow, largestPart, shrink } from "../geometry/morphology.js";
 import { History } from "../geometry/history.js";
-import { replaceLoop } from "../geometry/reroute.js";
 import { uuid } from "../net/api.js";
 import { Brush } from "../tools/brush.js";
 import { Edit } from "../tools/edit.js";
 import { Polygon } from "../tools/polygon.js";
 import { Select } from "../tools/select.js";
-import { INK, cssColour } from "./colours.js";
+import { cssColour } from "./colours.js";
 import { Cross } from "./cross.js";
-import { Layer } from "./layer.js";
+import { drawOutlines } from "./outlines.js";
 import { listen } from "./pointer.js";
 import { Scene } from "./scene.js";
 import { Stage } from "./stage.js";
@@ -63,10 +63,23 @@ export class Editor {
     /** When the present piece of work began. */
     this.since = performance.now();
     this.busy = false;
+    /** While another image is loaded nothing is changed: the change would belong to neither. */
+    this.loading = false;
     this.stage.draw = (pen) => this.draw(pen);
-    /** @type {number | null} */
+    /** Diameter of the brush while it is on. @type {number | null} */
     this.size = null;
+    /** A frame around what is to be drawn. @type {import("../geometry/mask.js").Box | null} */
+    this.box = null;
+    document.addEventListener("visibilitychange", () => {
+      // Time that was spent elsewhere is no work.
+      if (!document.hidden) this.since = performance.now();
+    });
     this.use("select");
+  }
+
+  /** Whether objects may not be changed now. */
+  get frozen() {
+    return this.readOnly || this.loading;
   }
 
   get scene() {
@@ -95,6 +108,11 @@ export class Editor {
     this.cross.reset();
     this.since = performance.now();
     this.page.shown();
+  }
+
+  /** End what goes on beside the page. */
+  close() {
+    this.work.worker.terminate();
   }
 
   // --- what is meant
@@ -147,18 +165,19 @@ export class Editor {
    * @param {string} tool
    */
   async change(item, bitmap, tool) {
-    if (this.readOnly) return;
+    if (this.frozen) return;
     if (!bitmap.width) {
       if (this.single) this.say("Nothing would be left of the object.");
       else if (await this.page.confirm(`Nothing would be left of this ${item.category}. Delete it?`)) this.remove(item);
       return;
     }
-    if (equal(item.bitmap, bitmap)) {
+    const before = item.mask;
+    const changed = this.scene.setMask(item, bitmap);
+    if (!changed.width) {
       this.say("Nothing changed.");
       return;
     }
-    const before = item.mask;
-    this.repaint(this.scene.setMask(item, bitmap));
+    this.repaint(changed);
     const change = this.describe(item, "edit", before, item.mask);
     this.record(change, {}, tool);
     this.say(`${item.category} now has ${item.area} pixels.`);
@@ -171,6 +190,7 @@ export class Editor {
    * @param {() => void} [refused] called when no name was given
    */
   async create(bitmap, tool, refused) {
+    if (this.frozen) return;
     const present = this.single ? [...this.scene.items.values()][0] : undefined;
     if (present) {
       await this.change(present, union(present.bitmap, bitmap), tool);
@@ -194,7 +214,7 @@ export class Editor {
 
   deleteSelected() {
     const item = this.scene.current;
-    if (item && !this.readOnly && !this.single) this.remove(item);
+    if (item && !this.frozen && !this.single) this.remove(item);
   }
 
   /** @param {Item} item */
@@ -208,7 +228,7 @@ export class Editor {
 
   async rename() {
     const item = this.scene.current;
-    if (!item || this.readOnly || this.single) return;
+    if (!item || this.frozen || this.single) return;
     const name = await this.page.askCategory(item.category);
     if (name === null || name === item.category) return;
     const change = { ...this.describe(item, "rename", null, null), categoryAfter: name };
@@ -242,14 +262,14 @@ export class Editor {
 
   undo() {
     if (this.tool.undo()) return;
-    const step = this.readOnly ? null : this.history.undo();
+    const step = this.frozen ? null : this.history.undo();
     if (!step) this.say("There is nothing to undo.");
     else this.replay(step.change, { undoes: step.undoes }, "undo");
   }
 
   redo() {
     if (this.tool.cancel()) return;
-    const step = this.readOnly ? null : this.history.redo();
+    const step = this.frozen ? null : this.history.redo();
     if (!step) this.say("There is nothing to redo.");
     else this.replay(step.change, { redoes: step.redoes }, "redo");
   }
@@ -310,40 +330,6 @@ export class Editor {
     else this.change(item, shrink(bitmap, width, height), "shrink");
   }
 
-  /** Move the contours of the selected object to edges of the image nearby. */
-  async snap() {
-    this.tool.commit();
-    const item = this.scene.current;
-    if (!item || this.readOnly || this.busy) {
-      if (!item) this.say("Select an object first.");
-      return;
-    }
-    const { width, height } = this.scene;
-    const margin = 12;
-    const x = Math.max(0, item.bitmap.x - margin);
-    const y = Math.max(0, item.bitmap.y - margin);
-    const box = {
-      x,
-      y,
-      width: Math.min(width, item.bitmap.x + item.bitmap.width + margin) - x,
-      height: Math.min(height, item.bitmap.y + item.bitmap.height + margin) - y,
-    };
-    const rgba = this.stage.pixels(box);
-    if (!rgba) return;
-    const { bitmap, loops } = item;
-    this.busy = true;
-    try {
-      const where = { x, y, imageWidth: width, imageHeight: height };
-      const polygons = await this.work.ask("snap", { rgba, width: box.width, height: box.height, loops: loops.map((loop) => loop.points), where });
-      // Somebody went on drawing meanwhile; the answer belongs to another mask.
-      if (item.bitmap !== bitmap) return;
-      const snapped = loops.reduce((mask, loop, place) => replaceLoop(mask, loop, polygons[place], { width, height }), bitmap);
-      await this.change(item, snapped, "snap");
-    } finally {
-      this.busy = false;
-    }
-  }
-
   // --- what is seen
 
   /** @param {number} dx @param {number} dy */
@@ -401,30 +387,6 @@ export class Editor {
     this.page.shown();
   }
 
-  /** Show the edges that snapping finds, or no longer. */
-  async showEdges() {
-    const { stage } = this;
-    if (stage.edges) {
-      stage.edges = null;
-      stage.refresh("masks");
-      return;
-    }
-    const { width, height } = this.scene;
-    const rgba = stage.pixels({ x: 0, y: 0, width, height });
-    if (!rgba) return;
-    const edge = await this.work.ask("edges", { rgba, width, height });
-    const layer = new Layer(width, height);
-    layer.paint(layer.image, (pixels, part) => {
-      for (let row = 0; row < part.height; row++) {
-        for (let column = 0; column < part.width; column++) {
-          if (edge[row * layer.step * width + column * layer.step]) pixels[row * part.width + column] = 0xc8ffffff;
-        }
-      }
-    });
-    stage.edges = layer;
-    stage.refresh("masks");
-  }
-
   /** @param {string} id */
   colourOf(id) {
     return cssColour((this.scene.item(id)?.colour ?? 0) + this.stage.style.turn);
@@ -457,16 +419,7 @@ export class Editor {
 
   /** @param {import("./pen.js").Pen} pen */
   draw(pen) {
-    const { scene } = this;
-    const peeking = this.stage.hidden;
-    const busy = /** @type {Edit} */ (this.tools.edit).trace !== null && this.toolName === "edit";
-    const hovered = scene.item(scene.hovered);
-    if (hovered && hovered !== scene.current && !peeking && !busy) {
-      for (const loop of hovered.loops) pen.line(loop.points, { colour: INK.pale, width: 1.5, closed: true, halo: INK.halo });
-    }
-    if (scene.current && !peeking && !busy) {
-      for (const loop of scene.current.loops) pen.line(loop.points, { colour: INK.outline, width: 2.5, closed: true, halo: INK.halo });
-    }
+    drawOutlines(this, pen);
     this.tool.draw(pen);
     this.cross.draw(pen);
   }

@@ -68,14 +68,14 @@ export class Layer {
 }
 
 /**
- * Paint the masks of a box: tinted with a line along the edge, or, inverted, clear in a dimmed image. The smallest object is
- * on top, as a click finds it.
+ * Paint the masks of a box: tinted, with the pixels along their edge marked unless lines are drawn there instead; or,
+ * inverted, clear in a dimmed image. The smallest object is on top, as a click finds it.
  * @param {Layer} layer
  * @param {Scene} scene
  * @param {Box} box in image pixels
- * @param {{invert: boolean, turn: number}} style
+ * @param {{invert: boolean, turn: number, lines: boolean}} style
  */
-export function paintMasks(layer, scene, box, { invert, turn }) {
+export function paintMasks(layer, scene, box, { invert, turn, lines }) {
   // The line along an edge depends on the neighbours.
   const wide = { x: box.x - layer.step, y: box.y - layer.step, width: box.width + 2 * layer.step, height: box.height + 2 * layer.step };
   layer.paint(wide, (pixels, part) => {
@@ -83,7 +83,8 @@ export function paintMasks(layer, scene, box, { invert, turn }) {
     for (let place = scene.order.length - 1; place >= 0; place--) {
       const item = scene.order[place];
       const colour = item.colour + turn;
-      paintBitmap(pixels, part, item.bitmap, layer.step, invert ? 0x01000000 : tint(colour), edgeColour(colour));
+      const inside = invert ? 0x01000000 : tint(colour);
+      paintBitmap(pixels, part, item.bitmap, layer.step, inside, lines ? inside : edgeColour(colour));
     }
   });
 }
@@ -108,9 +109,9 @@ export function paintBitmap(pixels, part, { x, y, width, height, data }, step, i
     for (let column = left; column < right; column++) {
       const place = start + column * step;
       if (!data[place]) continue;
-      const own_x = column * step - x;
+      const across = column * step - x;
       const within =
-        own_x > 0 && own_x < width - 1 && own > 0 && own < height - 1 &&
+        across > 0 && across < width - 1 && own > 0 && own < height - 1 &&
         data[place - 1] && data[place + 1] && data[place - width] && data[place + width];
       pixels[to + column] = within ? inside : edge;
     }

@@ -4,6 +4,7 @@
  * same object first, it asks which state shall stand.
  */
 
+import { request } from "../net/api.js";
 import { toast } from "../pages/frame.js";
 import { askConflict } from "./dialogs.js";
 
@@ -27,6 +28,8 @@ export class Saver {
     this.reload = reload;
     /** Objects about which the person is being asked. @type {Set<string>} */
     this.asking = new Set();
+    /** Resolved once every question that was asked has its answer. @type {Promise<void>} */
+    this.resolved = Promise.resolve();
   }
 
   /**
@@ -48,13 +51,25 @@ export class Saver {
     if (!ack.error) {
       change.seq = ack.seq ?? null;
       // The name of an object that was deleted before this page was loaded is known to the server alone.
-      if (change.kind === "restore" && !change.categoryAfter) this.reload();
-    } else if (ack.error.code === "conflict") await this.resolve(change, ack.present ?? null);
-    else {
+      if (change.kind === "restore" && !change.categoryAfter) await this.learnName(change.object);
+    } else if (ack.error.code === "conflict") {
+      const before = this.resolved;
+      this.resolved = before.then(() => this.resolve(change, ack.present ?? null));
+    } else {
       toast(`Not saved: ${ack.error.message}`, { problem: true });
       this.editor.history.forget(change.object);
       this.reload();
     }
+  }
+
+  /** @param {string} object */
+  async learnName(object) {
+    const shown = await request("GET", `/api/datasets/${this.dataset}/images/${this.image}`);
+    const present = shown.objects.find((/** @type {Given} */ one) => one.id === object);
+    const own = this.editor.scene.item(object);
+    if (!present || !own) return;
+    own.category = present.category;
+    this.editor.page.shown();
   }
 
   /**

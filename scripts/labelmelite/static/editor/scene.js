@@ -2,7 +2,7 @@
 /** The objects of one image: their bitmaps, contours and names, and which of them is meant. No drawing. */
 
 import { nearest, retrace, trace } from "../geometry/contour.js";
-import { area, fromRle, has, toRle, xor } from "../geometry/mask.js";
+import { area, changedBox, fromRle, has, toRle } from "../geometry/mask.js";
 
 /** @typedef {import("../geometry/mask.js").Bitmap} Bitmap */
 /** @typedef {import("../geometry/mask.js").Box} Box */
@@ -86,14 +86,15 @@ export class Scene {
   }
 
   /**
-   * Give an object another mask; returns the box of what changed.
+   * Give an object another mask; returns the box of what changed, without width if nothing did.
    * @param {Item} item
    * @param {Bitmap} bitmap
    * @param {Rle} [mask] the same as run lengths, where they are known
    * @returns {Box}
    */
   setMask(item, bitmap, mask) {
-    const changed = xor(item.bitmap, bitmap);
+    const changed = changedBox(item.bitmap, bitmap);
+    if (!changed.width) return changed;
     item.loops = retrace(bitmap, item.loops, changed.y, changed.y + changed.height);
     item.bitmap = bitmap;
     item.mask = mask ?? this.encode(bitmap);

@@ -3,12 +3,17 @@
  * Three canvases one above the other: the image, all masks, and what a tool draws. A frame redraws only what changed.
  */
 
+import { overlap } from "../geometry/mask.js";
+import { cssColour } from "./colours.js";
 import { Layer, paintMasks } from "./layer.js";
 import { Pen } from "./pen.js";
 import { Scene } from "./scene.js";
 import { View } from "./view.js";
 
 /** @typedef {import("../geometry/mask.js").Box} Box */
+
+/** From this zoom on edges are lines. */
+const LINES = 3;
 
 export class Stage {
   /** @param {HTMLElement} root */
@@ -25,7 +30,7 @@ export class Stage {
     this.layer = new Layer(1, 1);
     /** Edges of the image, when they are shown. @type {Layer | null} */
     this.edges = null;
-    this.style = { invert: false, turn: 0 };
+    this.style = { invert: false, turn: 0, lines: false };
     this.hidden = false;
     this.ratio = 1;
     /** What the next frame redraws. */
@@ -98,6 +103,7 @@ export class Stage {
   render() {
     cancelAnimationFrame(this.frame);
     this.frame = 0;
+    this.chooseEdges();
     const { stale } = this;
     if (stale.image) this.drawImage();
     if (stale.masks) this.drawMasks();
@@ -106,6 +112,15 @@ export class Stage {
     if (stale.overlay || stale.image) this.drawOverlay();
     this.stale = { image: false, masks: false, overlay: false };
     this.drawn();
+  }
+
+  /** Far in, a marked pixel would hide what a person looks at: edges are then thin lines. */
+  chooseEdges() {
+    const lines = this.view.zoom >= LINES;
+    if (lines === this.style.lines) return;
+    this.style.lines = lines;
+    paintMasks(this.layer, this.scene, this.layer.image, this.style);
+    this.stale.masks = true;
   }
 
   drawImage() {
@@ -138,8 +153,27 @@ export class Stage {
       part = { x: wide.x - margin, y: wide.y - margin, width: wide.width + 2 * margin, height: wide.height + 2 * margin };
     } else this.wipe(context);
     this.edges?.draw(context, view, part);
-    if (!this.hidden) this.layer.draw(context, view, part);
+    if (!this.hidden) {
+      this.layer.draw(context, view, part);
+      if (this.style.lines) this.drawLines(context, part);
+    }
     context.restore();
+  }
+
+  /**
+   * The contours of what is in sight.
+   * @param {CanvasRenderingContext2D} context
+   * @param {Box} [part]
+   */
+  drawLines(context, part) {
+    const { view, scene } = this;
+    const seen = { x: view.left, y: view.top, width: view.width / view.zoom, height: view.height / view.zoom };
+    const pen = new Pen(context, view);
+    for (const item of scene.order) {
+      const near = overlap(part ? overlap(item.bitmap, part) : item.bitmap, seen);
+      if (near.width <= 0 || near.height <= 0) continue;
+      for (const { points } of item.loops) pen.line(points, { colour: cssColour(item.colour + this.style.turn), width: 1.5, closed: true });
+    }
   }
 
   drawOverlay() {

@@ -48,7 +48,9 @@ export function makeWorkspace(frame, { tools, single = false, readOnly = false, 
   const bar = toolbar(editor, frame.keys, { tools, whole: !single });
   const view = viewBar(editor, frame.keys);
   updates.push(bar.update, view.update);
-  bindKeys(editor, frame.keys, { tools });
+  // An earlier workspace of this page, with other tools, is gone.
+  frame.keys.handlers.clear();
+  bindKeys(editor, frame.keys, { tools, whole: !single });
   measure(editor);
   return { editor, host, tools: bar.root, foot: element("div", { class: "foot" }, status, view.root) };
 }

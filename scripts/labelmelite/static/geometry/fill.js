@@ -5,7 +5,7 @@
  * an edge share no pixel and leave none out. The crossing of an edge with a row does not depend on its direction.
  */
 
-import { blank, trim } from "./mask.js";
+import { blank } from "./mask.js";
 
 /** @typedef {import("./mask.js").Bitmap} Bitmap */
 /** Corners x0, y0, x1, y1, ... of a closed polygon. @typedef {ArrayLike<number>} Polygon */
@@ -78,26 +78,58 @@ function sortPart(values, from, to) {
  * @returns {Bitmap}
  */
 export function fill(...polygons) {
-  const { top, starts, crossings } = scan(polygons);
-  let left = Infinity;
-  let right = -Infinity;
-  for (const x of crossings) {
-    left = Math.min(left, x);
-    right = Math.max(right, x);
-  }
-  const x = Math.ceil(left - 0.5);
-  const width = Math.ceil(right - 0.5) - x;
-  if (!(width > 0)) return blank({ x: 0, y: 0, width: 0, height: 0 });
-  const bitmap = blank({ x, y: top, width, height: starts.length - 1 });
-  for (let row = 0; row < bitmap.height; row++) {
-    const start = row * width - x;
+  const scanned = scan(polygons);
+  // Where outlines cancel nothing is set; the bitmap is made for what is.
+  let [left, right, first, last] = [Infinity, -Infinity, Infinity, -1];
+  forEachSpan(scanned, (row, from, to) => {
+    if (from < left) left = from;
+    if (to > right) right = to;
+    if (row < first) first = row;
+    last = row;
+  });
+  if (last < 0) return blank({ x: 0, y: 0, width: 0, height: 0 });
+  return painted(scanned, { x: left, y: scanned.top + first, width: right - left, height: last - first + 1 });
+}
+
+/**
+ * The part of F(P) in a box.
+ * @param {Polygon} polygon
+ * @param {import("./mask.js").Box} box
+ * @returns {Bitmap}
+ */
+export function fillWithin(polygon, box) {
+  return painted(scan([polygon]), box);
+}
+
+/**
+ * @param {ReturnType<typeof scan>} scanned
+ * @param {import("./mask.js").Box} box
+ * @returns {Bitmap}
+ */
+function painted(scanned, box) {
+  const bitmap = blank(box);
+  const { x, y, width, height } = box;
+  forEachSpan(scanned, (row, from, to) => {
+    const own = scanned.top + row - y;
+    if (own < 0 || own >= height) return;
+    const start = own * width - x;
+    bitmap.data.fill(1, start + Math.max(from, x), start + Math.max(Math.min(to, x + width), x));
+  });
+  return bitmap;
+}
+
+/**
+ * @param {ReturnType<typeof scan>} scanned
+ * @param {(row: number, from: number, to: number) => void} visit row counted from the top one, columns of pixels; never empty
+ */
+function forEachSpan({ starts, crossings }, visit) {
+  for (let row = 0; row + 1 < starts.length; row++) {
     for (let place = starts[row]; place < starts[row + 1]; place += 2) {
       const from = Math.ceil(crossings[place] - 0.5);
       const to = Math.ceil(crossings[place + 1] - 0.5);
-      bitmap.data.fill(1, start + from, start + to);
+      if (to > from) visit(row, from, to);
     }
   }
-  return trim(bitmap);
 }
 
 /**
@@ -106,12 +138,9 @@ export function fill(...polygons) {
  * @returns {number}
  */
 export function count(polygon) {
-  const { starts, crossings } = scan([polygon]);
   let sum = 0;
-  for (let row = 0; row + 1 < starts.length; row++) {
-    for (let place = starts[row]; place < starts[row + 1]; place += 2) {
-      sum += Math.ceil(crossings[place + 1] - 0.5) - Math.ceil(crossings[place] - 0.5);
-    }
-  }
+  forEachSpan(scan([polygon]), (_, from, to) => {
+    sum += to - from;
+  });
   return sum;
 }

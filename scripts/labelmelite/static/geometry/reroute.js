@@ -7,8 +7,8 @@
  */
 
 import { nearest } from "./contour.js";
-import { count, fill } from "./fill.js";
-import { area, clip, difference, hull, over, stamp } from "./mask.js";
+import { count, fill, fillWithin } from "./fill.js";
+import { area, clip, difference, hull, intersection, over, stamp } from "./mask.js";
 
 /** @typedef {import("./mask.js").Bitmap} Bitmap */
 /** @typedef {import("./contour.js").Loop} Loop */
@@ -90,11 +90,13 @@ export function apply(mask, loop, planned, { width, height }) {
  * @returns {Bitmap}
  */
 export function replaceLoop(mask, loop, polygon, { width, height }) {
-  const before = fill(loop.points);
-  const after = fill(polygon);
-  const result = over(mask, hull(mask, hull(before, after)));
-  stamp(result, difference(after, before), loop.outer ? "set" : "clear");
-  stamp(result, difference(before, after), loop.outer ? "clear" : "set");
+  // Both outlines together enclose what differs; the route that both share cancels, so the work is that of the change.
+  const changes = fill(polygon, loop.points);
+  if (!changes.width) return mask;
+  const before = fillWithin(loop.points, changes);
+  const result = over(mask, hull(mask, changes));
+  stamp(result, difference(changes, before), loop.outer ? "set" : "clear");
+  stamp(result, intersection(changes, before), loop.outer ? "clear" : "set");
   return clip(result, width, height);
 }
 

@@ -1,6 +1,8 @@
 // @ts-check
 /** What pages ask of the server; see docs/labelmelite-api.md. Pages never speak to another host. */
 
+import { forget, recall, remember } from "./storage.js";
+
 /**
  * @typedef {object} Session
  * @property {{id: string, name: string, role: "owner" | "annotator" | "reader"}} annotator
@@ -53,14 +55,14 @@ export async function getSession() {
 export async function signIn(token) {
   const given = /** @type {Session & {session?: string}} */ (await request("POST", "/api/session", token));
   // Inside the frame of a crowd platform cookies may be blocked; there the header carries the session.
-  if (given.session && window.top !== window.self) sessionStorage.setItem(HEADER_SESSION, given.session);
+  if (given.session && window.top !== window.self) remember(HEADER_SESSION, given.session);
   session = given;
   return given;
 }
 
 export async function signOut() {
   await request("DELETE", "/api/session");
-  sessionStorage.removeItem(HEADER_SESSION);
+  forget(HEADER_SESSION);
   session = null;
 }
 
@@ -74,7 +76,7 @@ export async function signOut() {
  */
 export async function request(method, path, body, options = {}) {
   const headers = new Headers({ Accept: "application/json" });
-  const own = sessionStorage.getItem(HEADER_SESSION);
+  const own = recall(HEADER_SESSION);
   if (own) headers.set("Authorization", `Bearer ${own}`);
   if (method !== "GET" && session) headers.set("X-Labelmelite", session.csrf);
   let content;

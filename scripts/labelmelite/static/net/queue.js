@@ -44,10 +44,14 @@ function result(asked) {
   });
 }
 
-/** @returns {Promise<IDBDatabase | null>} null where the browser keeps nothing (a private window, say) */
-async function open() {
+/**
+ * Open what is kept for a person: others who use the same browser have their own.
+ * @param {string} annotator
+ * @returns {Promise<IDBDatabase | null>} null where the browser keeps nothing (a private window, say)
+ */
+async function open(annotator) {
   try {
-    const asked = indexedDB.open(DATABASE, 1);
+    const asked = indexedDB.open(`${DATABASE}.${annotator}`, 1);
     asked.onupgradeneeded = () => asked.result.createObjectStore(STORE, { keyPath: ["client", "client_no"] });
     return await result(asked);
   } catch {
@@ -57,8 +61,11 @@ async function open() {
 
 /** Records on their way to the server; one for a page. */
 export class Outbox {
-  /** @param {(waiting: number, error: ApiError | null) => void=} onState  Told how many records wait, and why. */
-  constructor(onState = () => {}) {
+  /**
+   * @param {string} annotator  Who does it: what one person left unsent never goes out under another's session.
+   * @param {(waiting: number, error: ApiError | null) => void=} onState  Told how many records wait, and why.
+   */
+  constructor(annotator, onState = () => {}) {
     this.client = uuid();
     this.count = 0;
     this.onState = onState;
@@ -66,7 +73,7 @@ export class Outbox {
     this.waiting = [];
     /** Told what became of a record. @type {Map<number, (ack: Ack) => void>} */
     this.watchers = new Map();
-    this.database = open();
+    this.database = open(annotator);
     this.wait = FIRST_WAIT;
     /** @type {Promise<void> | null} */
     this.sending = null;

@@ -22,9 +22,8 @@ function card(one) {
   );
 }
 
-/** @param {{folders: string[], urls: string[]}} roots */
-function importForm(roots) {
-  const places = [...roots.folders, ...roots.urls];
+/** @param {string[]} places  Folders and URL bases that may hold images. */
+function importForm(places) {
   const form = element("form", { class: "panel" },
     element("h2", { text: "Import a data set" }),
     element("p", { class: "faint", text: "A COCO file of objects, and the folder or address that holds its images. Records that cannot be used are listed; the rest is imported." }),
@@ -41,7 +40,7 @@ function importForm(roots) {
     button.disabled = true;
     try {
       const made = await request("POST", "/api/datasets", new FormData(form));
-      if (made.skipped.length) showSkipped(form, made);
+      if (made.skipped_count) showSkipped(form, made);
       else window.location.assign(`/d/${made.id}`);
     } catch (error) {
       toast(error instanceof Error ? error.message : String(error), { problem: true });
@@ -53,11 +52,11 @@ function importForm(roots) {
 
 /**
  * @param {HTMLElement} form
- * @param {{id: number, skipped: {record: string, reason: string}[]}} made
+ * @param {{id: number, skipped_count: number, skipped: {record: string, reason: string}[]}} made
  */
 function showSkipped(form, made) {
   form.append(
-    element("p", { role: "status", text: `Imported. ${number(made.skipped.length)} records were left out:` }),
+    element("p", { role: "status", text: `Imported. ${number(made.skipped_count)} records were left out:` }),
     element("ul", {}, ...made.skipped.slice(0, 100).map((one) => element("li", { text: `${one.record}: ${one.reason}` }))),
     element("a", { class: "button main", href: `/d/${made.id}`, text: "Open the data set" }),
   );
@@ -71,6 +70,6 @@ await start(async ({ main, session }) => {
     : element("div", { class: "message" }, element("p", { text: "This server has no data set yet." }));
   main.replaceChildren(element("h1", { text: "Data sets" }), list);
   if (session.annotator.role !== "owner") return;
-  const roots = await request("GET", "/api/roots");
-  if (roots.folders.length + roots.urls.length) main.append(importForm(roots));
+  const places = await request("GET", "/api/roots");
+  if (places.length) main.append(importForm(places));
 });

@@ -27,7 +27,7 @@ await start(async (frame) => {
   const categories = await request("GET", `${base}/categories`);
   /** @type {Shown} */
   let image;
-  /** @type {Saver} */
+  /** @type {Saver | undefined} */
   let saver;
   /** Images with the chosen category, in order; null: all. @type {number[] | null} */
   let chosen = null;
@@ -41,7 +41,7 @@ await start(async (frame) => {
       return name;
     },
     changed: (change, reference, tool, seconds) => {
-      saver.save(change, reference, tool, seconds);
+      saver?.save(change, reference, tool, seconds);
       if (state.value === "untouched") state.value = "started";
     },
     shown: () => list.update(),
@@ -80,7 +80,7 @@ await start(async (frame) => {
     await search();
     if (chosen && !chosen.includes(image.id)) await go(1);
   });
-  window.addEventListener("popstate", () => show(Number(window.location.pathname.split("/")[3])));
+  window.addEventListener("popstate", () => turn(Number(window.location.pathname.split("/")[3])));
 
   /** Find the images that hold objects of the chosen category. */
   async function search() {
@@ -120,7 +120,17 @@ await start(async (frame) => {
       return;
     }
     window.history.pushState(null, "", `/d/${dataset}/${target}${window.location.search}`);
-    await show(target);
+    await turn(target);
+  }
+
+  /** Show an image; if that fails, the present one stays. @param {number} id */
+  async function turn(id) {
+    try {
+      await show(id);
+    } catch (error) {
+      toast(error instanceof Error ? error.message : String(error), { problem: true });
+      window.history.replaceState(null, "", `/d/${dataset}/${image.id}${window.location.search}`);
+    }
   }
 
   /** Requests overtake each other while somebody turns pages; the last one counts. */
@@ -131,18 +141,24 @@ await start(async (frame) => {
     latest += 1;
     const mine = latest;
     host.setAttribute("aria-busy", "true");
+    editor.loading = true;
     try {
       // What was done before must be there before the image is read again.
       await frame.outbox.leftBehind;
       await frame.outbox.settled(10_000);
+      await saver?.resolved;
+      await frame.outbox.settled(10_000);
       const address = `${base}/images/${id}`;
-      const [shown, events, picture] = await Promise.all([request("GET", address), request("GET", `${address}/events`), loadPicture(`${address}/pixels`).catch((error) => {
-        toast(error.message, { problem: true });
+      let unseen = "";
+      const pixels = loadPicture(`${address}/pixels`).catch((error) => {
+        unseen = error.message;
         return null;
-      })]);
+      });
+      const [shown, events, picture] = await Promise.all([request("GET", address), request("GET", `${address}/events`), pixels]);
       if (mine !== latest) return;
+      if (unseen) toast(unseen, { problem: true });
       image = /** @type {Shown} */ (shown);
-      saver = new Saver(editor, frame, { dataset, image: image.id, reload: () => show(image.id) });
+      saver = new Saver(editor, frame, { dataset, image: image.id, reload: () => turn(image.id) });
       title.textContent = image.file_name;
       document.title = `${image.file_name} – LabelMeLite`;
       state.value = image.state;
@@ -152,7 +168,10 @@ await start(async (frame) => {
       showNeighbours();
       editor.say(`${image.file_name}: ${number(image.objects.length)} objects. ${editor.tool.hint}`);
     } finally {
-      if (mine === latest) host.removeAttribute("aria-busy");
+      if (mine === latest) {
+        host.removeAttribute("aria-busy");
+        editor.loading = false;
+      }
     }
   }
 

@@ -92,7 +92,7 @@ export async function start(page) {
     const session = await getSession();
     const saving = element("span", { class: "saving", role: "status" });
     document.body.prepend(header(session, saving));
-    const outbox = new Outbox((waiting, error) => {
+    const outbox = new Outbox(session.annotator.id, (waiting, error) => {
       saving.textContent = waiting ? `${waiting} not saved yet` : "saved";
       saving.classList.toggle("failing", error !== null);
       saving.title = error ? error.message : "";

@@ -14,28 +14,6 @@ const COLOURS = { accepted: "#4fd1a5", rejected: "#ff9e5e", undecided: "#a9b2bc"
 const REACH = 12;
 const STEP = 12;
 
-await start(async (frame) => {
-  const address = new URLSearchParams(window.location.search);
-  const tree = await request("GET", "/api/tree");
-  const category = element("select", {}, element("option", { value: "", text: "every category" }), ...tree.nodes.map((/** @type {any} */ node) => element("option", { value: node.category_id ?? node.category, text: node.category })));
-  category.value = address.get("category") ?? "";
-  const chart = new Chart(frame);
-  const bar = element("div", { class: "bar" },
-    element("label", {}, "Category", category), chart.count, chart.ask, chart.clear,
-    element("span", { class: "faint", text: "Draw round masks to pick them. Wheel zooms, Shift with a drag moves. By keyboard: arrows move the cross, Enter sets a point of the lasso, C closes it." }),
-  );
-  frame.main.replaceChildren(element("h1", { class: "hidden-text", text: "Embedding map" }), chart.stage, bar);
-  category.addEventListener("change", () => load());
-
-  async function load() {
-    const given = await request("GET", withQuery("/api/map", { category: category.value, limit: 20000 }));
-    window.history.replaceState(null, "", withQuery("/map", { category: category.value }));
-    chart.take(given);
-  }
-
-  await load();
-});
-
 /** The points, the lasso, and what is under the cursor. */
 class Chart {
   /** @param {Frame} frame */
@@ -252,3 +230,25 @@ function drawPoint(context, x, y, verdict, picked) {
     else context.stroke();
   }
 }
+
+await start(async (frame) => {
+  const address = new URLSearchParams(window.location.search);
+  const tree = await request("GET", "/api/tree");
+  const category = element("select", {}, element("option", { value: "", text: "every category" }), ...tree.nodes.map((/** @type {any} */ node) => element("option", { value: node.category_id ?? node.category, text: node.category })));
+  category.value = address.get("category") ?? "";
+  const chart = new Chart(frame);
+  const bar = element("div", { class: "bar" },
+    element("label", {}, "Category", category), chart.count, chart.ask, chart.clear,
+    element("span", { class: "faint", text: "Draw round masks to pick them. Wheel zooms, Shift with a drag moves. By keyboard: arrows move the cross, Enter sets a point of the lasso, C closes it." }),
+  );
+  frame.main.replaceChildren(element("h1", { class: "hidden-text", text: "Embedding map" }), chart.stage, bar);
+  category.addEventListener("change", () => load());
+
+  async function load() {
+    const given = await request("GET", withQuery("/api/map", { category: category.value, limit: 20000 }));
+    window.history.replaceState(null, "", withQuery("/map", { category: category.value }));
+    chart.take(given);
+  }
+
+  await load();
+});

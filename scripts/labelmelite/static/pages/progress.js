@@ -7,6 +7,7 @@ import { announce, duration, element, number, start, toast } from "./frame.js";
 /** @typedef {import("./frame.js").Frame} Frame */
 
 const EVERY = 5000;
+const KINDS = { lab: "for one person", study: "for a study platform", mturk: "for MTurk" };
 
 await start(async (frame) => {
   const { main, session } = frame;
@@ -31,7 +32,7 @@ function factsOf(progress) {
   const facts = [
     [number(progress.answered), "questions answered"],
     [number(progress.open), "open now"],
-    [progress.remaining === null ? "–" : `about ${number(progress.remaining)}`, "expected still to come"],
+    [progress.remaining === null ? "–" : `about ${number(progress.remaining)}`, rangeOf(progress.remaining_range)],
     [number(progress.accepted_so_far), "masks accepted so far"],
     [progress.expected_masks === null ? "–" : `about ${number(progress.expected_masks)}`, "masks expected at the end"],
     [duration(progress.seconds), "of people's time"],
@@ -45,6 +46,12 @@ function factsOf(progress) {
   ];
 }
 
+/** @param {[number, number | null] | undefined} range */
+function rangeOf(range) {
+  if (!range) return "expected still to come";
+  return `expected still to come (${number(range[0])} to ${range[1] === null ? "?" : number(range[1])})`;
+}
+
 /** @param {any[]} audits */
 function auditsOf(audits) {
   if (!audits.length) return [];
@@ -55,7 +62,7 @@ function auditsOf(audits) {
     element("td", { class: "number", text: one.lower === null || one.lower === undefined ? "–" : number(one.lower, 3) }),
     element("td", { text: one.passed === null || one.passed === undefined ? "under way" : one.passed ? "✓ shown" : "✗ not shown" }),
   ));
-  return [element("h2", { text: "Audits" }), table(["Audit", "Questions", "Bad", "At least", "Target"], rows)];
+  return [element("h2", { text: "Audits" }), table(["Audit", "Questions", "Bad", "At least", "Target"], rows, [1, 2, 3])];
 }
 
 /** @param {any[]} annotators */
@@ -69,25 +76,28 @@ function peopleOf(annotators) {
     element("td", { class: "number", text: one.wage === null || one.wage === undefined ? "–" : `$${number(one.wage, 2)}` }),
     element("td", { text: one.active ? "working" : "" }),
   ));
-  return [element("h2", { text: "Annotators" }), table(["Who", "Answers", "Gold right", "Median time", "Paid an hour", ""], rows)];
+  const pay = element("p", {}, element("a", { href: "/api/pay", download: "pay.csv", text: "Pay list as CSV" }));
+  return [element("h2", { text: "Annotators" }), pay, table(["Who", "Answers", "Gold right", "Median time", "Paid an hour", ""], rows, [1, 2, 3, 4])];
 }
 
 /** @param {HTMLElement} place */
 async function showInvites(place) {
-  const invites = await request("GET", "/api/invites");
+  const { invites } = await request("GET", "/api/invites");
   const name = element("input", { name: "name", required: true, maxlength: "80" });
   const role = element("select", { name: "role" }, ...["annotator", "reader", "owner"].map((one) => element("option", { value: one, text: one })));
+  const kind = element("select", { name: "kind" }, ...Object.entries(KINDS).map(([value, text]) => element("option", { value, text })));
   const days = element("input", { name: "days", type: "number", min: "1", max: "365", value: "14" });
   const made = element("div", { role: "status" });
-  const form = element("form", { class: "spread" }, element("label", {}, "Name", name), element("label", {}, "Role", role), element("label", {}, "Valid for days", days), element("button", { class: "main", text: "Make a link" }));
+  const form = element("form", { class: "spread" }, element("label", {}, "Name", name), element("label", {}, "Role", role), element("label", {}, "Way", kind), element("label", {}, "Valid for days", days), element("button", { class: "main", text: "Make a link" }));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     try {
-      const invite = await request("POST", "/api/invites", { name: name.value, role: role.value, days: Number(days.value) });
-      const link = `${window.location.origin}/join#${invite.token}`;
+      const invite = await request("POST", "/api/invites", { name: name.value, role: role.value, days: Number(days.value), kind: kind.value });
+      const link = new URL(invite.link, window.location.origin).href;
+      const invited = name.value;
       await showInvites(place);
       place.querySelector("[role=status]")?.replaceChildren(
-        element("p", { text: `The link for ${invite.name}. It is shown this once:` }),
+        element("p", { text: `The link for ${invited}. It is shown this once:` }),
         element("p", {}, element("code", { text: link })),
         element("button", { text: "Copy", onclick: () => navigator.clipboard?.writeText(link) }),
       );
@@ -95,7 +105,7 @@ async function showInvites(place) {
       toast(error instanceof Error ? error.message : String(error), { problem: true });
     }
   });
-  const rows = invites.map((/** @type {any} */ one) => element("tr", {},
+  const rows = invites.filter((/** @type {any} */ one) => !one.revoked).map((/** @type {any} */ one) => element("tr", {},
     element("td", { text: one.name }),
     element("td", { text: one.role }),
     element("td", { text: one.used ? "used" : `until ${new Date(one.expires).toLocaleDateString()}` }),
@@ -120,10 +130,11 @@ async function withdraw(place, id) {
 /**
  * @param {string[]} heads
  * @param {HTMLElement[]} rows
+ * @param {number[]=} numeric  Columns that hold numbers.
  */
-function table(heads, rows) {
+function table(heads, rows, numeric = []) {
   return element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": heads[0] }, element("table", {},
-    element("thead", {}, element("tr", {}, ...heads.map((text) => element(text ? "th" : "td", { scope: text ? "col" : null, text })))),
+    element("thead", {}, element("tr", {}, ...heads.map((text, place) => element(text ? "th" : "td", { scope: text ? "col" : null, class: numeric.includes(place) ? "number" : null, text })))),
     element("tbody", {}, ...rows),
   ));
 }

@@ -2,6 +2,7 @@
 /** Yes/No questions (thesis, section 4.4.2): task after task until the policy has no more. */
 
 import { ApiError, request } from "../net/api.js";
+import { recall, remember } from "../net/storage.js";
 import { words } from "../questions/cell.js";
 import { showExamples } from "../questions/examples.js";
 import { Filmstrip, Grid } from "../questions/layouts.js";
@@ -37,7 +38,7 @@ class Asking {
     this.task = task;
     this.onDone = onDone;
     this.sheet = new Sheet(task);
-    this.stage = element("div", { class: "stage", role: "group", "aria-label": "Masks" });
+    this.stage = element("div", { class: "stage", role: "group", tabindex: "0", "aria-label": "Masks" });
     this.left = element("span", { class: "left" });
     this.submitButton = element("button", { class: "main", onclick: () => this.submit() });
     this.thirdButton = this.answerButton("answer.other", "– Not part of this cluster", () => this.answer("other"));
@@ -45,7 +46,7 @@ class Asking {
     this.thirdButton.hidden = !task.third;
     this.submitting = false;
     this.build();
-    this.layoutName = /** @type {"filmstrip" | "grid"} */ (sessionStorage.getItem(LAYOUT) ?? task.layout);
+    this.layoutName = /** @type {"filmstrip" | "grid"} */ (recall(LAYOUT) ?? task.layout);
     this.layout = this.layOut();
     const { now } = this.sheet;
     if (this.sheet.given[now]?.default_used && !task.items[now].answer) this.save(now);
@@ -125,7 +126,7 @@ class Asking {
 
   switchLayout() {
     this.layoutName = this.layoutName === "grid" ? "filmstrip" : "grid";
-    sessionStorage.setItem(LAYOUT, this.layoutName);
+    remember(LAYOUT, this.layoutName);
     this.layout = this.layOut();
     this.show();
   }

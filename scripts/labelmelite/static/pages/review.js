@@ -52,6 +52,7 @@ function reviewed(frame, one) {
   const gold = frame.session.annotator.role === "owner"
     ? element("button", { text: "Use as gold", title: "Others are asked about this mask to see how well they answer.", "aria-label": `Use as gold: ${one.item.alt}`, onclick: makeGold })
     : null;
+  buttons.append(element("a", { class: "button", href: `/edit?item=${encodeURIComponent(one.item.id)}`, text: "Edit", "aria-label": `Edit: ${one.item.alt}` }));
   if (gold) buttons.append(gold);
   const note = one.changeable ? null : element("p", { class: "faint", text: "Part of a finished audit: it stays as it is." });
 

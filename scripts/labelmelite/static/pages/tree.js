@@ -24,7 +24,12 @@ import { element, number, showProblem, start } from "./frame.js";
 const SIGNS = { accepted: "✓ accepted", rejected: "✗ rejected", split: "⋔ split", asked: "… asked", undecided: "undecided" };
 const SAMPLE = 24;
 
+/** Names of the categories by their nodes. @type {Map<number, string>} */
+const categories = new Map();
+
 await start(async (frame) => {
+  const { nodes } = await request("GET", "/api/tree");
+  for (const node of nodes) categories.set(node.id, node.category);
   window.addEventListener("popstate", () => show(frame));
   await show(frame);
 });
@@ -87,7 +92,7 @@ function table(frame, nodes) {
 
 /** @param {TreeNode} node */
 function nameOf(node) {
-  return node.category && node.depth === 0 ? node.category : `cluster ${node.id}`;
+  return categories.get(node.id) ?? `cluster ${node.id}`;
 }
 
 /**
@@ -98,12 +103,12 @@ function showNode(frame, { node, path, children, answers, certificate, sample })
   const steps = path.filter((one) => one.id !== node.id).flatMap((one) => [link(frame, nameOf(one), one.id), " › "]);
   frame.main.replaceChildren(
     element("nav", { "aria-label": "Clusters above" }, element("a", { href: "/tree", text: "All categories" }), " › ", ...steps, element("span", { text: nameOf(node) })),
-    element("h1", { text: `${nameOf(node)}${node.category && node.depth ? ` of ${node.category}` : ""}` }),
+    element("h1", { text: `${nameOf(node)}${node.category && !categories.has(node.id) ? ` of ${node.category}` : ""}` }),
     factsOf(node),
     certificate ? certificateOf(certificate) : element("p", { class: "faint", text: "No audit covers this cluster." }),
     ...(children.length ? [element("h2", { text: "It splits into" }), table(frame, children)] : []),
     element("h2", { text: `A sample of its ${number(node.size)} masks` }),
-    samplesOf(sample),
+    samplesOf(sample, frame.session.annotator.role !== "reader"),
     ...answersOf(answers),
   );
 }
@@ -128,13 +133,17 @@ function certificateOf(one) {
   return element("p", { class: "panel", text });
 }
 
-/** @param {any[]} sample */
-function samplesOf(sample) {
+/**
+ * @param {any[]} sample
+ * @param {boolean} editable
+ */
+function samplesOf(sample, editable) {
   const cells = sample.map((item, place) => {
     const cell = new Cell(item, String(place + 1));
     cell.showAnswer(item.answer ?? null);
     cell.draw();
-    return cell.element;
+    const edit = editable ? element("a", { class: "button", href: `/edit?item=${encodeURIComponent(item.id)}`, text: "Edit", "aria-label": `Edit: ${item.alt}` }) : null;
+    return element("div", {}, cell.element, edit);
   });
   const stage = element("div", { class: "stage grid" }, ...cells);
   stage.style.setProperty("--columns", window.innerWidth < 700 ? "1" : window.innerWidth < 1200 ? "3" : "4");

@@ -1,6 +1,7 @@
 // @ts-check
 /** One mask on a page: the crop with the mask beside the plain crop. */
 
+import { recall } from "../net/storage.js";
 import { element } from "../pages/frame.js";
 import { cropOf } from "./crop.js";
 
@@ -42,7 +43,7 @@ export function load(url) {
 /** @param {string} url */
 async function fetchPicture(url) {
   const headers = new Headers();
-  const own = sessionStorage.getItem("labelmelite.session");
+  const own = recall("labelmelite.session");
   if (own) headers.set("Authorization", `Bearer ${own}`);
   const response = await fetch(url, { headers, credentials: "same-origin" });
   if (!response.ok) {

@@ -1,6 +1,7 @@
 // @ts-check
 /** How the masks of a task stand on the page: a filmstrip with one in the middle, or a grid. */
 
+import { element } from "../pages/frame.js";
 import { Cell } from "./cell.js";
 
 /** @typedef {import("./sheet.js").Sheet} Sheet */
@@ -27,8 +28,12 @@ export class Filmstrip {
     const shown = [];
     for (let place = now - 2; place <= now + 2; place += 1) {
       const cell = this.cells[place];
-      if (!cell) continue;
       const distance = Math.abs(place - now);
+      if (!cell) {
+        // An empty place keeps the present mask in the middle.
+        shown.push(element("div", { class: `cell empty ${distance === 1 ? "beside" : "far"}`, "aria-hidden": "true" }));
+        continue;
+      }
       cell.element.classList.toggle("now", distance === 0);
       cell.element.classList.toggle("beside", distance === 1);
       cell.element.classList.toggle("far", distance === 2);

@@ -153,6 +153,10 @@ export class Edit extends Tool {
     return this.cancel();
   }
 
+  get busy() {
+    return this.trace !== null;
+  }
+
   /** Delete the contour nearest to the pointer: a part, or a hole. */
   backspace() {
     if (this.cancel()) return;

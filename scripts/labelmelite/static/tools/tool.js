@@ -73,6 +73,11 @@ export class Tool {
     return false;
   }
 
+  /** Whether the tool draws the object that it changes, so that nothing else need show it. */
+  get busy() {
+    return false;
+  }
+
   /** @param {Pen} _pen */
   draw(_pen) {}
 }

@@ -1,4 +1,5 @@
 import json
+import sqlite3
 from collections import Counter
 from typing import Any
 
@@ -38,6 +39,15 @@ def test_the_replay_reaches_the_verdicts_of_the_session(serve, annotation):
     votes = served.iteration.config.annotation.audit.votes
     assert {count for (_, purpose), count in asked.items() if purpose == "audit"} <= {votes}
     assert {count for (_, purpose), count in asked.items() if purpose != "audit"} <= {1}
+
+
+def test_an_iteration_without_questions_is_complete_at_once(serve):
+    served = serve(policy="score_threshold", threshold=0.5)
+    assert served.session.complete
+    assert (served.iteration.answers / "answers.jsonl").read_bytes() == b""
+    assert served.task() is None and served.session.thinking.round == 1
+    accepted = served.replayed().verdict == 1
+    assert 0 < accepted.sum() == (served.iteration.index.score >= 0.5).sum()
 
 
 def test_a_task_is_the_same_after_a_reload_and_after_a_crash(serve):
@@ -195,6 +205,37 @@ def test_what_is_given_back_goes_to_others(serve):
     assert len(other["items"]) == len(task["items"]) - 1
 
 
+def test_what_the_disk_did_not_take_is_not_in_the_book(serve, monkeypatch):
+    served = serve(policy="per_mask", questions=12)
+    task = served.task()
+    write = served.store.write_now
+
+    def full(work):
+        def fail(connection):
+            work(connection)
+            connection.execute("ROLLBACK")
+            raise sqlite3.OperationalError("database or disk is full")
+
+        return write(fail)
+
+    with monkeypatch.context() as patched:
+        calls = iter([full, write, full, write, full, write, write])
+        patched.setattr(served.store, "write_now", lambda work: next(calls)(work))
+        for attempt in (
+            lambda: served.send("ann", task, served.say(task["items"][0], "yes")),
+            lambda: served.task("ben"),
+            lambda: served.session.submit("ann", task["id"], 60.0),
+        ):
+            with pytest.raises(ApiError, match="Nothing was saved"):
+                attempt()
+    book = served.session.book
+    assert list(book.tasks) == [task["id"]] and book.tasks[task["id"]].end is None
+    assert book.tasks[task["id"]].answered == 0
+    served.finish("ann", "ben")
+    assert len(served.session.records()) == 12
+    served.replayed()
+
+
 # --- audits -----------------------------------------------------------------------------------------------------------
 
 AUDITED = {"policy": "thesis", "start": "top:6", "audit": {"questions": 8, "votes": 1, "precision": 0.5}}
@@ -346,6 +387,33 @@ def test_answers_from_files_count_and_stay(serve):
     assert (other.iteration.answers / "answers.jsonl.cut").read_bytes() == lines[8][:40] + b"\n"
     assert {record["answer_id"] for record in read_records(other.iteration.answers / "answers.jsonl")} >= {"foreign"}
     assert np.array_equal(one.replayed().verdict, other.replayed().verdict)
+
+
+def test_lines_that_appear_while_people_answer_are_taken_in_before_the_run_goes_on(serve):
+    served = serve(policy="thesis", start="root", t_agr=1.0)
+    task = served.task()
+    while not served.session.complete and task is not None:
+        items = served.session.book.tasks[task["id"]].items.values()
+        lines = [
+            {
+                "answer_id": f"other {item.id}",
+                "prediction": item.prediction,
+                "mask_key": item.key.hex(),
+                "annotator": "somebody",
+                "purpose": item.purpose,
+                "reply": "no" if served.truth[item.prediction] else "yes",
+            }
+            for item in items
+        ]
+        served.iteration.answers.mkdir(parents=True, exist_ok=True)
+        with (served.iteration.answers / "answers.jsonl").open("a") as file:
+            file.writelines(json.dumps(one) + "\n" for one in lines)
+        served.work("ann", task)
+        task = served.task() if len(served.session.book.tasks) < 4 else None
+    served.finish()
+    decided, verdicts = served.verdicts(), served.replayed()
+    assert {one: int(v) for one, v in zip(verdicts.prediction.tolist(), verdicts.verdict, strict=True)} == decided
+    assert "somebody" in {record["annotator"] for record in served.session.records()}
 
 
 def test_a_server_that_is_closed_leaves_its_answers(serve):
