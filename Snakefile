@@ -30,6 +30,7 @@ wildcard_constraints:
 localrules:
     all,
     plot_ap,
+    plot_dataset_sizes,
     plot_questions,
     plot_separability,
     record_run,

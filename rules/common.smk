@@ -207,6 +207,14 @@ def iteration_summaries(wildcards):
     )
 
 
+def collected_masks(wildcards):
+    """Return what each iteration of the run has collected."""
+    return expand(
+        "results/iter_{iteration}/collected.json",
+        iteration=range(1, last_iteration() + 1),
+    )
+
+
 def control_evaluations(wildcards):
     """Return the evaluations of the control, if there is one."""
     iterations = range(1, last_iteration() + 1) if CONFIG.loop.control else []

@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_simulate(commands)
     _add_export(commands)
     _add_doctor(commands)
+    _add_stats(commands)
 
     forget = commands.add_parser("forget", help="remove an annotator's name; the answers stay")
     forget.add_argument("--annotator", required=True, metavar="ID", help="the id that the answers hold")
@@ -135,6 +136,21 @@ def _add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     how.add_argument("--json", action="store_true", help="print one JSON object that lists every record")
     _add_dataset_options(doctor)
     doctor.set_defaults(command=_doctor)
+
+
+def _add_stats(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    stats = commands.add_parser("stats", help="count what a run has collected, or what a data set holds")
+    stats.add_argument("path", type=Path, nargs="?", metavar="FILE|FOLDER", help="a data set")
+    stats.add_argument("--run", type=Path, metavar="DIR", help="what a run has collected")
+    stats.add_argument("--iteration", action="append", type=int, metavar="I", help="of the run; repeatable")
+    stats.add_argument("--fast", action="store_true", help="draw no mask: no holes, areas of polygons as stated")
+    stats.add_argument("--figure", type=Path, metavar="DIR", help="draw Figure 2-1 of the thesis there, with this set")
+    stats.add_argument("--name", help="of the data set in the figure (default: its file's or folder's)")
+    how = stats.add_mutually_exclusive_group()
+    how.add_argument("--all", action="store_true", help="list every category, not the twenty largest")
+    how.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_dataset_options(stats)
+    stats.set_defaults(command=_stats)
 
 
 def _add_dataset_options(parser: argparse.ArgumentParser) -> None:
@@ -235,3 +251,9 @@ def _doctor(options: argparse.Namespace) -> int:
     from segloop.data.commands import doctor_command
 
     return doctor_command(options)
+
+
+def _stats(options: argparse.Namespace) -> int:
+    from segloop.data.commands import stats_command
+
+    return stats_command(options)

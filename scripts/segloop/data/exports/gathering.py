@@ -234,12 +234,12 @@ def _take_annotation(
     try:
         if record["image_id"] not in sizes:
             raise MaskError(f"belongs to the image {record['image_id']}, which is not listed")
-        masks.check(record["segmentation"], sizes[record["image_id"]])
+        rle = masks.check(record["segmentation"], sizes[record["image_id"]])
     except MaskError as error:
         report.skip(path, f"annotation {record['id']}", str(error))
         return
     report.use()
-    gathered.add_annotation(record)
+    gathered.add_annotation(record | {"segmentation": masks.to_json(rle)})
 
 
 def _take_categories(path: Path, table: list[Record], gathered: Gathered, wanted: Sequence[str]) -> None:
