@@ -26,8 +26,9 @@ $(VENV)/.runtime: envs/requirements.txt pyproject.toml | $(VENV)/bin/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-$(VENV)/.development: envs/requirements-dev.txt $(VENV)/.runtime
+$(VENV)/.development: envs/requirements-dev.txt envs/requirements-readers.txt $(VENV)/.runtime
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/requirements-readers.txt
 	@touch $@
 
 demo: $(VENV)/.runtime  ## collect masks on generated scenes: seed model and two iterations, within ten minutes
