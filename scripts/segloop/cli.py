@@ -157,7 +157,7 @@ def _add_dataset_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--read-as", metavar="FORMAT", help="format of the data set (default: guessed)")
     parser.add_argument("--image-root", type=Path, metavar="DIR", help="folder that file names are relative to")
     parser.add_argument("--category-table", type=Path, metavar="FILE", help="ids and names, where they are kept apart")
-    parser.add_argument("--mask-root", type=Path, metavar="DIR", help="folder of mask PNGs (Open Images)")
+    parser.add_argument("--mask-folder", type=Path, metavar="DIR", help="mask PNGs (Open Images)")
 
 
 def _positive(text: str) -> int:

@@ -35,7 +35,7 @@ class Given:
     """The format; None: it is guessed."""
     image_root: Path | None = None
     category_table: Path | None = None
-    mask_root: Path | None = None
+    mask_folder: Path | None = None
 
     def config(self) -> LabelledSetConfig:
         """Return the set's section of a configuration, with absolute paths.
@@ -57,13 +57,13 @@ class Given:
         else:
             known = path if path.is_dir() else path.parent
             config = LabelledSetConfig(format=self.read_as, annotations=str(path), images=str(known))  # type: ignore[arg-type]
-        own = {"images": self.image_root, "categories": self.category_table, "mask_folder": self.mask_root}
+        own = {"images": self.image_root, "categories": self.category_table, "mask_folder": self.mask_folder}
         return config.model_copy(update={key: str(value.absolute()) for key, value in own.items() if value is not None})
 
 
 def given_set(options: argparse.Namespace, path: Path) -> Given:
     """Return the labelled set that the options of the command line name."""
-    return Given(path, options.read_as, options.image_root, options.category_table, options.mask_root)
+    return Given(path, options.read_as, options.image_root, options.category_table, options.mask_folder)
 
 
 def export_command(options: argparse.Namespace) -> int:
