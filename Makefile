@@ -7,7 +7,7 @@ RUN ?= runs/demo
 SEED ?= 0
 
 .PHONY: help setup demo test lint format config figures debian-packages bench-demo bench-nuclei bench-planning \
-  bench-clustering bench-questions bench-certificates bench-mask-iou bench-predict clean
+  bench-clustering bench-questions bench-certificates bench-mask-iou bench-predict bench-formats clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -87,6 +87,10 @@ bench-mask-iou: $(VENV)/.runtime  ## predicted IoU beside the class score (NUCLE
 
 bench-predict: $(VENV)/.runtime  ## prediction as a pipeline beside the plain loop, on a GPU too where there is one (BENCH_ARGS)
 	$(BIN)/python benchmarks/predict.py $(BENCH_ARGS)
+
+bench-formats: $(VENV)/.runtime  ## COCO files, lists of millions and masks read; damaged input (BENCH_ARGS)
+	$(BIN)/python benchmarks/formats.py $(BENCH_ARGS)
+	$(BIN)/python benchmarks/fuzz_formats.py
 
 clean:  ## remove the demo's results; answers of people are elsewhere and stay
 	rm -rf $(RUN)/results $(RUN)/resources $(RUN)/report.html
