@@ -311,7 +311,8 @@ CASES = {"masks": mask_cases, "json": json_cases, "images": image_cases}
 
 def page(record: dict[str, dict[str, Any]]) -> list[str]:
     """Return the page of the outcome."""
-    lines = heading("Damaged input", "python benchmarks/fuzz_formats.py", "numpy", "pycocotools")
+    counts = " ".join(f"--{kind} {one['cases']}" for kind, one in record.items())
+    lines = heading("Damaged input", f"python benchmarks/fuzz_formats.py {counts}", "numpy", "pycocotools")
     lines += [
         "Good run lengths, COCO files and pictures are changed at random (one to four pieces of bytes; in every other",
         f"COCO file one value) and read as segloop reads them, in processes of at most {MEGABYTES:,} MB of addresses.",
