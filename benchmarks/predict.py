@@ -28,9 +28,9 @@ from PIL import Image
 from common import OUTPUT, heading, publish
 from segloop.config import DetectorConfig, PredictionConfig, TrainingConfig
 from segloop.data import masks
-from segloop.data.labelled import annotation
 from segloop.data.demo import CATEGORIES, make_scene
 from segloop.data.images import open_image
+from segloop.data.labelled import annotation
 from segloop.detection import model_files
 from segloop.detection.network_segmenter import NetworkSegmenter
 from segloop.detection.pipeline import predict_stream
