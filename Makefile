@@ -9,7 +9,8 @@ SEED ?= 0
 TEST_PROCESSES ?= 2
 
 .PHONY: help setup demo test lint format config figures debian-packages bench-demo bench-nuclei bench-planning \
-  bench-clustering bench-questions bench-certificates bench-mask-iou bench-embeddings bench-predict bench-labelling clean
+  bench-clustering bench-questions bench-certificates bench-mask-iou bench-embeddings bench-predict bench-labelling \
+  bench-formats clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -28,8 +29,9 @@ $(VENV)/.runtime: envs/requirements.txt pyproject.toml | $(VENV)/bin/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-$(VENV)/.development: envs/requirements-dev.txt $(VENV)/.runtime
+$(VENV)/.development: envs/requirements-dev.txt envs/requirements-readers.txt $(VENV)/.runtime
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/requirements-readers.txt
 	@touch $@
 
 demo: $(VENV)/.runtime  ## collect masks on generated scenes: seed model and two iterations, within ten minutes
@@ -94,6 +96,10 @@ bench-predict: $(VENV)/.runtime  ## prediction as a pipeline beside the plain lo
 
 bench-labelling: $(VENV)/.development  ## the labelling server under load, killed and restarted (BENCH_ARGS)
 	$(BIN)/python benchmarks/labelling.py $(BENCH_ARGS)
+
+bench-formats: $(VENV)/.runtime  ## COCO files, lists of millions and masks read; damaged input (BENCH_ARGS)
+	$(BIN)/python benchmarks/formats.py $(BENCH_ARGS)
+	$(BIN)/python benchmarks/fuzz_formats.py
 
 clean:  ## remove the demo's results; answers of people are elsewhere and stay
 	rm -rf $(RUN)/results $(RUN)/resources $(RUN)/report.html

@@ -32,6 +32,7 @@ localrules:
     all,
     plot_ap,
     plot_effort,
+    plot_dataset_sizes,
     plot_questions,
     plot_separability,
     record_run,

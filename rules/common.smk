@@ -276,6 +276,14 @@ def iteration_summaries(wildcards):
     )
 
 
+def collected_masks(wildcards):
+    """Return what each iteration of the run has collected."""
+    return expand(
+        "results/iter_{iteration}/collected.json",
+        iteration=range(1, last_iteration() + 1),
+    )
+
+
 def control_evaluations(wildcards):
     """Return the evaluations of the control, if there is one."""
     iterations = range(1, last_iteration() + 1) if CONFIG.loop.control else []
@@ -326,8 +334,9 @@ def labelled_set(wildcards):
 
 
 def labelled_set_fingerprint(wildcards):
-    """Return the fingerprint of a labelled set's native annotations."""
-    return native(labelled_set(wildcards)["annotations"])
+    """Return the fingerprint of a labelled set's native files."""
+    part = CONFIG.seed_set if wildcards.part == "train" else CONFIG.validation_set
+    return native(*part.files)
 
 
 def iteration_of(wildcards):
@@ -512,8 +521,14 @@ def iteration_ledgers(wildcards):
 
 def transferred_set():
     """Return the other labelled set as `import_seed` takes it."""
-    keys = ("format", "annotations", "images", "categories")
-    return {key: section("transfer")[key] for key in keys}
+    return {key: section("transfer")[key] for key in type(CONFIG.seed_set).model_fields}
+
+
+def pool_files():
+    """Return the native files that say which images the pool has."""
+    if CONFIG.pool.format == "truth":
+        return CONFIG.pool.truth.files
+    return [CONFIG.pool.list or CONFIG.pool.images]
 
 
 def predictions_of_labelled_set(wildcards):

@@ -76,7 +76,7 @@ rule shard_pool:
         data_root=CONFIG.data_root,
         seed=CONFIG.seed,
         max_skipped=CONFIG.max_skipped,
-        fingerprint=native(CONFIG.pool.list or CONFIG.pool.images),
+        fingerprint=native(*pool_files()),
     script:
         "../scripts/shard_pool.py"
 
@@ -105,6 +105,6 @@ if CONFIG.pool.truth:
             pool=section("pool"),
             data_root=CONFIG.data_root,
             max_skipped=CONFIG.max_skipped,
-            fingerprint=native(CONFIG.pool.truth.annotations),
+            fingerprint=native(*CONFIG.pool.truth.files),
         script:
             "../scripts/import_truth.py"

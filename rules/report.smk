@@ -1,6 +1,7 @@
 # Report: the figures that `snakemake --report report.html` puts together.
 #
-# Needs: results/{summary,ledger}.json, and of each iteration the prediction shards, partitions, verdicts and truth_match.
+# Needs: results/{summary,ledger}.json, and of each iteration the prediction shards, partitions, verdicts, collected masks
+#        and truth_match.
 # Gives: results/figures/*, results/census.json, results/iter_{iteration}/{figures/*,card.md,manifest.json}. Figures come
 #        as SVG and PNG, their numbers as CSV.
 
@@ -12,6 +13,7 @@ RUN_FIGURES = [
     "results/figures/effort.svg",
     "results/figures/claims.html",
     "results/figures/bias.svg",
+    "results/figures/dataset_sizes.svg",
 ]
 
 
@@ -341,6 +343,29 @@ rule write_card:
         config=CONFIG.model_dump(mode="json"),
     script:
         "../scripts/write_card.py"
+
+
+rule plot_dataset_sizes:
+    """Draw what was collected beside other data sets, as in Figure 2-1 of the thesis."""
+    input:
+        collected=collected_masks,
+    output:
+        svg=report(
+            "results/figures/dataset_sizes.svg",
+            caption="report/dataset_sizes.rst",
+            category="1 Run",
+            labels={"figure": "Figure 2-1: images and masks, beside other data sets"},
+        ),
+        png="results/figures/dataset_sizes.png",
+        csv="results/figures/dataset_sizes.csv",
+    log:
+        "logs/plot_dataset_sizes.log",
+    benchmark:
+        "benchmarks/plot_dataset_sizes.tsv"
+    conda:
+        "../envs/segloop.yaml"
+    script:
+        "../scripts/plot_dataset_sizes.py"
 
 
 rule plot_neighbours:

@@ -21,7 +21,7 @@ if CONFIG.transfer:
             labelled_set=transferred_set(),
             data_root=CONFIG.data_root,
             max_skipped=CONFIG.max_skipped,
-            fingerprint=native(CONFIG.transfer.annotations),
+            fingerprint=native(*CONFIG.transfer.files),
 
     rule shard_labelled_set:
         """Cut the images of the labelled set into shards."""

@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_doctor(commands)
     _add_label(commands)
+    _add_stats(commands)
 
     forget = commands.add_parser("forget", help="remove an annotator's name; the answers stay")
     forget.add_argument("--annotator", required=True, metavar="ID", help="the id that the answers hold")
@@ -204,11 +205,26 @@ def _add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     doctor.set_defaults(command=_doctor)
 
 
+def _add_stats(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    stats = commands.add_parser("stats", help="count what a run has collected, or what a data set holds")
+    stats.add_argument("path", type=Path, nargs="?", metavar="FILE|FOLDER", help="a data set")
+    stats.add_argument("--run", type=Path, metavar="DIR", help="what a run has collected")
+    stats.add_argument("--iteration", action="append", type=int, metavar="I", help="of the run; repeatable")
+    stats.add_argument("--fast", action="store_true", help="draw no mask: no holes, areas of polygons as stated")
+    stats.add_argument("--figure", type=Path, metavar="DIR", help="draw Figure 2-1 of the thesis there, with this set")
+    stats.add_argument("--name", help="of the data set in the figure (default: its file's or folder's)")
+    how = stats.add_mutually_exclusive_group()
+    how.add_argument("--all", action="store_true", help="list every category, not the twenty largest")
+    how.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_dataset_options(stats)
+    stats.set_defaults(command=_stats)
+
+
 def _add_dataset_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--read-as", metavar="FORMAT", help="format of the data set (default: guessed)")
     parser.add_argument("--image-root", type=Path, metavar="DIR", help="folder that file names are relative to")
     parser.add_argument("--category-table", type=Path, metavar="FILE", help="ids and names, where they are kept apart")
-    parser.add_argument("--mask-root", type=Path, metavar="DIR", help="folder of mask PNGs (Open Images)")
+    parser.add_argument("--mask-folder", type=Path, metavar="DIR", help="mask PNGs (Open Images)")
 
 
 def _positive(text: str) -> int:
@@ -362,3 +378,9 @@ def _doctor(options: argparse.Namespace) -> int:
     from segloop.data.commands import doctor_command
 
     return doctor_command(options)
+
+
+def _stats(options: argparse.Namespace) -> int:
+    from segloop.data.commands import stats_command
+
+    return stats_command(options)

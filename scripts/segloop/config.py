@@ -130,7 +130,7 @@ class LabelledSetConfig(Section):
     """The table of category ids and names, for formats that keep it apart; relative to `data_root`."""
     mask_folder: str | None = None
     """For `open_images`: the folder of mask PNGs, below which they may be grouped; relative to `data_root`."""
-    list: str | None = None
+    image_list: str | None = None
     """A file of image names, one a line, with or without folder and suffix: only these are read; relative to
     `data_root`. Null: all."""
     parts: bool = False
@@ -141,6 +141,16 @@ class LabelledSetConfig(Section):
     """Turn the categories into another set's; annotations of categories that it does not name are left out."""
     split: SplitConfig | None = None
     """Read a part of the set, such as half A of ADE20K; null: all of it."""
+
+    @property
+    def files(self) -> list[str]:
+        """The files and folders, images apart, that say what the set is."""
+        paths = [self.annotations, self.categories, self.mask_folder, self.image_list]
+        if self.category_map is not None:
+            paths += [self.category_map.file, self.category_map.categories]
+        if self.split is not None:
+            paths.append(self.split.table)
+        return [path for path in paths if path is not None]
 
 
 class TruthConfig(LabelledSetConfig):
@@ -815,6 +825,8 @@ class Config(Section):
     def _fits_together(self) -> "Config":
         if problem := _detectors_problem(self) or _embeddings_problem(self):
             raise ValueError(problem)
+        if self.pool.format == "truth" and self.pool.truth is None:
+            raise ValueError("pool.format: truth takes the images of pool.truth: set pool.truth.annotations")
         if self.loop.upper_bound and self.pool.truth is None:
             raise ValueError(
                 "loop.upper_bound needs the pool's truth: set pool.truth.annotations, or upper_bound: false"

@@ -98,3 +98,35 @@ def test_doctor_says_by_its_status_whether_a_set_is_usable(tmp_path: Path, capsy
     path.write_text(json.dumps([square | {"score": 0.5}]))
     assert main(["doctor", str(path)]) == 4
     assert "without the size of the image" in capsys.readouterr().out
+
+
+def test_stats_of_a_data_set_and_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    square = {"category_id": 1, "segmentation": {"size": [10, 10], "counts": [0, 20, 80]}, "iscrowd": 0}
+    square |= {"area": 20, "bbox": [0, 0, 2, 10]}
+    value = {
+        "images": [{"id": number, "file_name": f"{number}.jpg", "width": 10, "height": 10} for number in (1, 2)],
+        "annotations": [square | {"id": 1, "image_id": 1}, square | {"id": 2, "image_id": 9}],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    path = tmp_path / "set.json"
+    path.write_text(json.dumps(value))
+    assert main(["stats", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{path}: 2 images, 1 of them with masks\nmasks: 1, and 0 crowds; categories: 1 of 1 used\n")
+    assert said.endswith("1 records could not be used and are not counted; `segloop doctor` lists them\n")
+    assert main(["stats", str(path), "--json", "--fast", "--figure", str(tmp_path / "figure"), "--name", "mine"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["instances"]["masks"] == 1 and found["holes"] is None and len(found["skipped"]) == 1
+    assert sorted(file.suffix for file in (tmp_path / "figure").iterdir()) == [".csv", ".png", ".svg"]
+    assert "mine,2,1,0.5,own" in (tmp_path / "figure" / "dataset_sizes.csv").read_text()
+    for iteration in (1, 2):
+        target = tmp_path / "run" / "results" / f"iter_{iteration}" / "collected.json"
+        target.parent.mkdir(parents=True)
+        kept = [square | {"id": 1, "image_id": iteration, "provenance": {"iteration": iteration}}]
+        target.write_text(json.dumps(value | {"images": value["images"][iteration - 1 :][:1], "annotations": kept}))
+    assert main(["stats", "--run", str(tmp_path / "run"), "--figure", str(tmp_path / "run" / "figure")]) == 0
+    said = capsys.readouterr().out
+    assert "2 images, 2 of them with masks" in said and "collected: 1 in iteration 1, 1 in iteration 2" in said
+    assert "iteration 2,2,2,1,own" in (tmp_path / "run" / "figure" / "dataset_sizes.csv").read_text()
+    assert main(["stats"]) == 1
+    assert "Name a data set, or a run by --run" in capsys.readouterr().err

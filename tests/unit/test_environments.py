@@ -76,7 +76,7 @@ def test_the_plugins_of_the_profiles_are_named(repository: Path) -> None:
     assert set(ranges(repository)) >= PLUGINS
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-readers.txt"])
 def test_pins_are_what_these_tests_run_with(repository: Path, name: str) -> None:
     wrong = {}
     for distribution, version in pins(repository, name).items():

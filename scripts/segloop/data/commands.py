@@ -6,15 +6,24 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, get_args
+
+from tqdm import tqdm
 
 from segloop.config import FormatName, LabelledSetConfig
 from segloop.data.doctor.findings import Examination
 from segloop.data.exports import usual_images
 from segloop.data.exports.base import Wishes
+from segloop.data.exports.gathering import Gathered, collected_files, gather_run
 from segloop.data.exports.writing import Source, export_set
 from segloop.data.images import IMAGE_SUFFIXES
+from segloop.data.labelled import Record
+from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
+
+if TYPE_CHECKING:
+    from segloop.data.statistics import Statistics
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,7 @@ class Given:
     """The format; None: it is guessed."""
     image_root: Path | None = None
     category_table: Path | None = None
-    mask_root: Path | None = None
+    mask_folder: Path | None = None
 
     def config(self) -> LabelledSetConfig:
         """Return the set's section of a configuration, with absolute paths.
@@ -48,13 +57,13 @@ class Given:
         else:
             known = path if path.is_dir() else path.parent
             config = LabelledSetConfig(format=self.read_as, annotations=str(path), images=str(known))  # type: ignore[arg-type]
-        own = {"images": self.image_root, "categories": self.category_table, "mask_folder": self.mask_root}
+        own = {"images": self.image_root, "categories": self.category_table, "mask_folder": self.mask_folder}
         return config.model_copy(update={key: str(value.absolute()) for key, value in own.items() if value is not None})
 
 
 def given_set(options: argparse.Namespace, path: Path) -> Given:
     """Return the labelled set that the options of the command line name."""
-    return Given(path, options.read_as, options.image_root, options.category_table, options.mask_root)
+    return Given(path, options.read_as, options.image_root, options.category_table, options.mask_folder)
 
 
 def export_command(options: argparse.Namespace) -> int:
@@ -102,6 +111,57 @@ def doctor_command(options: argparse.Namespace) -> int:
     if options.repaired is not None and found.form != "unknown" and options.repaired.exists():
         print(f"the repaired copy is {options.repaired}", file=sys.stderr)
     return int(found.status)
+
+
+def stats_command(options: argparse.Namespace) -> int:
+    """Run `segloop stats`; return its exit status."""
+    from segloop.data.statistics import Statistics, text_of
+
+    if (options.run is None) == (options.path is None):
+        raise SegloopError("Name a data set, or a run by --run.")
+    if options.iteration and options.run is None:
+        raise SegloopError("--iteration belongs to --run.")
+    report = SkipReport(None, 1.0)
+    statistics = Statistics(holes=not options.fast)
+    if options.run is not None:
+        categories = _add_run(options, statistics, report)
+    else:
+        from segloop.data.formats import open_dataset
+
+        config = given_set(options, options.path).config()
+        dataset = open_dataset(config, data_root=Path("/"), report=report, rasterise=not options.fast)
+        statistics.add_all(tqdm(dataset.labelled(), desc=options.path.name, unit="image", disable=None))
+        categories = dataset.categories
+    found = statistics.record(categories) | {"skipped": report.skipped}
+    if options.figure is not None:
+        _plot(options, statistics)
+    if options.json:
+        print(json.dumps(found, ensure_ascii=False, indent=1))
+        return 0
+    print(text_of(str(options.run or options.path), found, None if options.all else 20), end="")
+    if report.skipped:
+        print(f"\n{len(report.skipped):,} records could not be used and are not counted; `segloop doctor` lists them")
+    return 0
+
+
+def _add_run(options: argparse.Namespace, statistics: "Statistics", report: SkipReport) -> list[Record]:
+    with TemporaryDirectory() as folder, Gathered(Path(folder) / "masks.sqlite") as gathered:
+        gather_run(options.run, gathered, report, iterations=sorted(set(options.iteration or ())))
+        statistics.add_all((image, annotations) for image, _, annotations in gathered.scenes("stats"))
+        return gathered.categories
+
+
+def _plot(options: argparse.Namespace, statistics: "Statistics") -> None:
+    from segloop.reporting.dataset_sizes import OWN, DataSet, of_run, plot_dataset_sizes
+
+    if options.run is not None and not options.iteration:
+        points = of_run(collected_files(options.run))
+    else:
+        name = options.name or (options.run or options.path).absolute().name
+        points = [DataSet(name, statistics.images, statistics.instances, OWN)]
+    svg, png, table = (options.figure / f"dataset_sizes.{suffix}" for suffix in ("svg", "png", "csv"))
+    plot_dataset_sizes(points, svg=svg, png=png, table=table)
+    print(f"figure: {png}, {svg.name}, {table.name}", file=sys.stderr)
 
 
 def _examined(options: argparse.Namespace) -> Examination:

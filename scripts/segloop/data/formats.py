@@ -251,6 +251,6 @@ def open_dataset(
 
 def _choice(config: LabelledSetConfig, root: Path) -> Choice:
     images = root / config.images
-    tests = [list_choice(root / config.list, images)] if config.list is not None else []
+    tests = [list_choice(root / config.image_list, images)] if config.image_list is not None else []
     tests += [split_choice(config.split, images, root)] if config.split is not None else []
     return lambda path: all(test(path) for test in tests)

@@ -1,5 +1,7 @@
 """Reading images: whatever a folder of photographs holds becomes height x width x 3 RGB."""
 
+import io
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,8 +97,8 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             # What Pillow only warns of (odd metadata, very large images) is either harmless or checked here.
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                _check_size(path, *image.size)
+            with Path(path).open("rb") as file, Image.open(_Bounded(file)) as image:
+                _check_size(path, image)
                 yield image
     except FileNotFoundError:
         raise ImageError(f"{path} does not exist") from None
@@ -107,9 +109,34 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         raise ImageError(f"{path} cannot be read as an image ({error})") from None
 
 
-def _check_size(path: str | Path, width: int, height: int) -> None:
+class _Bounded(io.BufferedReader):
+    """A file that takes no more memory for a read than it has left; damaged PNGs ask for gigabytes at once."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        super().__init__(file.raw)
+        self._path = file.name
+        self._size = os.fstat(file.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(self._size - self.tell(), 0)
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+    def __repr__(self) -> str:
+        return repr(str(self._path))
+
+
+# Deflate makes at most so many bytes of one (RFC 1951: 258 bytes of two bits).
+_MOST_OF_A_BYTE = 1032
+
+
+def _check_size(path: str | Path, image: Image.Image) -> None:
+    width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(f"{path} has {width} x {height} pixels, more than the limit of {MAX_PIXELS}")
+    bits = {"RGB": 24, "RGBA": 32, "LA": 16, "I;16": 16}.get(image.mode, 1)
+    length = Path(path).stat().st_size if image.format == "PNG" else 0
+    if length and width * height * bits > length * _MOST_OF_A_BYTE * 8:
+        raise ImageError(f"{path} has {width} x {height} pixels by its head, which {length} bytes cannot hold")
 
 
 def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:

@@ -118,6 +118,8 @@ def _checked_size(size: Any) -> tuple[int, int]:
 
 
 def _checked_runs(counts: list[Any]) -> npt.NDArray[np.int64]:
+    if set(map(type, counts)) == {int} and all(-MAX_PIXELS <= run <= MAX_PIXELS for run in (min(counts), max(counts))):
+        return np.array(counts, dtype=np.int64)
     for run in counts:
         if isinstance(run, bool) or not isinstance(run, int | np.integer) or not -MAX_PIXELS <= run <= MAX_PIXELS:
             raise MaskError(f"has a run {run!r}; whole numbers of pixels are needed")

@@ -13,7 +13,7 @@ from pyarrow import csv as arrow_csv
 from segloop.data import masks
 from segloop.data.coco_tables import safe_path
 from segloop.data.folders import resized, same_ratio, shown_in
-from segloop.data.images import ImageError, image_size, open_labels
+from segloop.data.images import IMAGE_SUFFIXES, ImageError, image_size, open_labels
 from segloop.data.labelled import Choice, Reader, Record, annotation, every_image
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
@@ -97,7 +97,7 @@ class OpenImagesReader(Reader):
         for place, name in enumerate(self._names.to_pylist()):
             try:
                 safe_path(Path(), name)
-                path = self._folder.find(f"{name}.jpg")
+                path = self._folder.find_image(name)
                 if self.chosen(path):
                     width, height = image_size(path)
                     size = {"width": width, "height": height}
@@ -151,6 +151,12 @@ class _Grouped:
         """Return the path of a file, whether or not it exists."""
         paths = [self._folder / name, *(group / name for group in self._groups.get(name[0], []))]
         return next((path for path in paths if path.exists()), paths[0])
+
+    def find_image(self, name: str) -> Path:
+        """Return the path of an image: Open Images has JPEGs, exports in its form keep what their images were."""
+        usual = self.find(f"{name}.jpg")
+        others = (self.find(name + suffix) for suffix in sorted(IMAGE_SUFFIXES) if not usual.exists())
+        return next((path for path in others if path.exists()), usual)
 
 
 def _box(one: Record, image: Record) -> list[float] | None:

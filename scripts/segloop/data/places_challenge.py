@@ -15,7 +15,7 @@ from PIL import Image
 from segloop.data import masks
 from segloop.data.categories import read_category_table
 from segloop.data.folders import FolderReader
-from segloop.data.images import ImageError, image_mode, open_labels
+from segloop.data.images import IMAGE_SUFFIXES, ImageError, image_mode, open_labels
 from segloop.data.labelled import Choice, LabelledSet, Record, annotation, every_image, whole
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
@@ -42,6 +42,8 @@ class PlacesChallengeReader(FolderReader):
 
     what = "instance PNGs"
     pattern = "*.png"
+    # The challenge's images are JPEGs; exports in its form keep what their images were.
+    suffixes = (".jpg", *sorted(IMAGE_SUFFIXES - {".jpg"}))
 
     def __init__(
         self,

@@ -617,11 +617,11 @@ def test_a_list_chooses_images_with_or_without_folder_and_suffix(
 ) -> None:
     keys = scenes(tmp_path, picture, ["a", "b.c", "d", "e"])
     (tmp_path / "list.txt").write_text("a.jpg\n\n/b.c\nd\n")
-    found, _ = read_set(tmp_path, list="list.txt", **keys)
+    found, _ = read_set(tmp_path, image_list="list.txt", **keys)
     assert [Path(one["file_name"]).stem for one in found["images"]] == ["a", "b.c", "d"]
     (tmp_path / "list.txt").write_text("\n")
     with pytest.raises(SegloopError, match="is empty"):
-        read_set(tmp_path, list="list.txt", **keys)
+        read_set(tmp_path, image_list="list.txt", **keys)
 
 
 def test_writing_while_reading_gives_what_reading_at_once_gives(tmp_path: Path, picture: Picture) -> None:

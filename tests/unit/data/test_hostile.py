@@ -367,11 +367,11 @@ def test_only_a_block_of_images_is_held_at_a_time(
     alive, most = 0, 0
 
     class Counted(pool.PoolImage):
-        def __init__(self, *values: Any) -> None:
+        def __new__(cls, *values: Any) -> "Counted":
             nonlocal alive, most
-            super().__init__(*values)
             alive += 1
             most = max(most, alive)
+            return super().__new__(cls, *values)
 
         def __del__(self) -> None:
             nonlocal alive

@@ -1,3 +1,8 @@
+import contextlib
+import io
+import struct
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +10,7 @@ import pytest
 from PIL import Image
 
 from segloop.data import images
-from segloop.data.images import ImageError, image_mode, image_size, open_image
+from segloop.data.images import ImageError, image_mode, image_size, open_image, open_labels
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
 
@@ -129,3 +134,60 @@ def test_an_oversized_image_is_refused_before_it_is_decoded(tmp_path: Path, monk
     monkeypatch.setattr(images, "MAX_PIXELS", 47)
     with pytest.raises(ImageError, match="8 x 6 pixels, more than the limit of 47"):
         open_image(path)
+
+
+def with_head(path: Path, width: int, height: int) -> None:
+    """Write a small PNG whose head names another size."""
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 6)).save(stream, "PNG")
+    data = bytearray(stream.getvalue())
+    data[16:24] = struct.pack(">II", width, height)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    path.write_bytes(data)
+
+
+def test_a_head_that_names_more_pixels_than_the_file_can_hold(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    with_head(path, 10_000, 10_000)
+    for read in (image_size, open_image, open_labels):
+        with pytest.raises(ImageError, match=r"10000 x 10000 pixels by its head, which \d+ bytes cannot hold"):
+            read(path)
+    flat = tmp_path / "flat.png"
+    Image.new("1", (10_000, 10_000)).save(flat)
+    assert image_size(flat) == (10_000, 10_000)
+
+
+def test_a_chunk_that_claims_gigabytes_takes_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("L", (8, 6)).save(path)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"IDAT")
+    data[place - 4 : place] = struct.pack(">I", 0x7FFFFFFF)
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(ImageError):
+            image_size(path)
+            open_image(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+@pytest.mark.parametrize(("mode", "shape"), [("L", (6, 8)), ("I;16", (6, 8)), ("P", (6, 8)), ("RGB", (6, 8, 3))])
+def test_labels_are_the_numbers_of_the_file(tmp_path: Path, mode: str, shape: tuple[int, ...]) -> None:
+    path = tmp_path / "a.png"
+    numbers = np.arange(np.prod(shape)).reshape(shape).astype(np.uint16 if mode == "I;16" else np.uint8)
+    numbers = numbers * 500 if mode == "I;16" else numbers
+    image = Image.fromarray(numbers)
+    if mode == "P":
+        image.putpalette([7] * 768)
+    image.save(path)
+    np.testing.assert_array_equal(open_labels(path), numbers)
+
+
+def test_labels_are_no_photographs(tmp_path: Path) -> None:
+    Image.new("CMYK", (8, 6)).save(tmp_path / "a.jpg")
+    with pytest.raises(ImageError, match="mode CMYK; annotations are greyscale, palette or RGB"):
+        open_labels(tmp_path / "a.jpg")

@@ -77,7 +77,9 @@ def _write_dataset(export: Export, path: Path, categories: list[Record], annotat
 
 
 def _info(export: Export) -> Record:
-    return {"description": "masks exported by segloop", "version": __version__, "sources": export.gathered.sources}
+    # The file may be published: not where on this machine its source lies.
+    sources = ["/".join(Path(source).parts[-2:]) for source in export.gathered.sources]
+    return {"description": "masks exported by segloop", "version": __version__, "sources": sources}
 
 
 def _annotations(export: Export) -> Iterator[Record]:

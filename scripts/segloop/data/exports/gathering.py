@@ -222,8 +222,9 @@ def pool_folder(run: Path) -> Path | None:
 def _source_name(file: Path, name: str, folder: Path | None) -> str:
     """Return the name that an image has in its source: the path below the folder of images."""
     path = Path(os.path.normpath(file))
-    if folder is not None and path.is_relative_to(folder):
-        return path.relative_to(folder).as_posix()
+    below = os.path.normpath(folder) if folder is not None else None
+    if below is not None and path.is_relative_to(below):
+        return path.relative_to(below).as_posix()
     # Nothing that leads out of the export.
     return Path(*(part for part in Path(name).parts if part not in ("..", "/"))).as_posix()
 
@@ -234,12 +235,12 @@ def _take_annotation(
     try:
         if record["image_id"] not in sizes:
             raise MaskError(f"belongs to the image {record['image_id']}, which is not listed")
-        masks.check(record["segmentation"], sizes[record["image_id"]])
+        rle = masks.check(record["segmentation"], sizes[record["image_id"]])
     except MaskError as error:
         report.skip(path, f"annotation {record['id']}", str(error))
         return
     report.use()
-    gathered.add_annotation(record)
+    gathered.add_annotation(record | {"segmentation": masks.to_json(rle)})
 
 
 def _take_categories(path: Path, table: list[Record], gathered: Gathered, wanted: Sequence[str]) -> None:

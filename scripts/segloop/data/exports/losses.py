@@ -31,11 +31,14 @@ class Losses:
         Number of masks (or images) by reason. A mask can count under several.
     compared
         Number of masks whose written form was compared with the mask.
+    left_out
+        Number of masks that are not written at all.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.counts: Counter[str] = Counter()
+        self.left_out = 0
         self.compared = 0
         self._sum = 0.0
         self._lowest = 1.0
@@ -62,7 +65,7 @@ class Losses:
     def leave_out(self, image: Record, annotation: Record, reason: str) -> None:
         """Count a mask that is not written at all, and name it in the table."""
         self.count(reason)
-        self._compared(0.0)
+        self.left_out += 1
         self._line(image, annotation, 0.0, 0, reason)
 
     def compare(self, image: Record, annotation: Record, mask: Mask, written: Mask, why: str = "") -> float:
@@ -99,6 +102,8 @@ class Losses:
     def record(self) -> dict[str, Any]:
         """Return the counts and what is known of the lost IoU, for `export.json`."""
         found: dict[str, Any] = {"counts": {why: count for why, count in sorted(self.counts.items()) if count}}
+        if self.left_out:
+            found["left_out"] = self.left_out
         if self.compared:
             found["iou"] = {
                 "masks": self.compared,

@@ -67,7 +67,7 @@ def _write_images(tables: Path, split: str, origins: list[tuple[str, Record]]) -
 
 def label_name(category: Record) -> str:
     """Return the machine name of a category: its own where it comes from Open Images, else `/x/ID`."""
-    own = category.get("label_name")
+    own = category.get("label")
     return own if isinstance(own, str) and own.startswith("/") else f"/x/{category['id']}"
 
 

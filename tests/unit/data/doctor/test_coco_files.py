@@ -337,3 +337,56 @@ def test_doctor_and_reader_agree_and_the_copy_is_sound(
     # What has no certain remedy (a name that two share) may stay odd; nothing is bad.
     assert again.bad == [] and again.usable_annotations >= found.usable_annotations
     assert [one for one in again.odd if one.repair] == []
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 70), 1 << 70) | st.floats() | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                ["id", "image_id", "category_id", "segmentation", "counts", "size", "bbox", "area", "name", "file_name",
+                 "width", "height", "score", "iscrowd", "coco_url", "images", "annotations", "categories"]
+            ),
+            inner,
+            max_size=6,
+        )
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(anything, max_size=3), st.lists(anything, max_size=3), st.lists(anything, max_size=4), st.booleans())
+def test_any_records_are_examined_without_an_error(
+    examine: Callable[..., Examination],
+    tmp_path: Path,
+    images: list[Any],
+    categories: list[Any],
+    annotations: list[Any],
+    results: bool,
+) -> None:
+    value = dataset(*annotations, good(3))
+    value["images"] += images
+    value["categories"] += categories
+    found = examine(annotations if results else value, form="coco_results" if results else "coco")
+    json.dumps(found.record())
+    found.text(None).encode("utf-8", "backslashreplace")
+    if found.fatal is None:
+        json.loads((tmp_path / "repaired.json").read_text())
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 600), st.binary(min_size=1, max_size=3))
+def test_any_damage_to_the_file_is_a_finding(
+    examine: Callable[..., Examination], tmp_path: Path, place: int, bytes_: bytes
+) -> None:
+    whole = json.dumps(dataset(good(1), good(2))).encode()
+    place %= len(whole)
+    path = tmp_path / "damaged.json"
+    path.write_bytes(whole[:place] + bytes_ + whole[place + len(bytes_) :])
+    found = examine_coco(path, "coco", images=None)
+    assert found.status in set(Status)
+    # Half a file is no file.
+    path.write_bytes(whole[:place])
+    assert examine_coco(path, "coco", images=None).status is Status.UNUSABLE

@@ -36,6 +36,7 @@ def test_pycocotools_reads_the_same_masks_bit_for_bit(export: Exporter, made_run
     assert sorted(coco.anns) == list(range(1, 7))
     assert {image["file_name"] for image in coco.imgs.values()} == set(NAMES.values())
     assert coco.dataset["categories"] == CATEGORIES
+    assert coco.dataset["info"]["sources"] == ["iter_1/collected.json", "iter_2/collected.json"]
     assert account["masks"] == 6 and account["losses"] == {"counts": {}}
 
 

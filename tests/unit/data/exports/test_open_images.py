@@ -48,5 +48,5 @@ def test_datumaro_reads_the_same_masks(export: Exporter, made_run: MadeRun, tmp_
 
 
 def test_a_category_of_open_images_keeps_its_machine_name() -> None:
-    assert label_name({"id": 4, "name": "cat", "label_name": "/m/01yrx"}) == "/m/01yrx"
-    assert label_name({"id": 4, "name": "cat", "label_name": 7}) == "/x/4"
+    assert label_name({"id": 4, "name": "cat", "label": "/m/01yrx"}) == "/m/01yrx"
+    assert label_name({"id": 4, "name": "cat", "label": 7}) == "/x/4"

@@ -124,7 +124,9 @@ def test_any_data_set_goes_out(export: Exporter, tmp_path: Path) -> None:
         "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
     }  # fmt: skip
     write_json(tmp_path / "set.json", value)
-    config = LabelledSetConfig(annotations=str(tmp_path / "set.json"), images=str(tmp_path / "photographs"))
+    # A path with a detour names the same folder.
+    folder = tmp_path / "data" / ".." / "photographs"
+    config = LabelledSetConfig(annotations=str(tmp_path / "set.json"), images=str(folder))
     account = export("coco_folder", source=Source(dataset=config))
     written = json.loads((tmp_path / "out" / "annotations" / "instances_train.json").read_text())
     assert [one["file_name"] for one in written["images"]] == [NAMES[3], NAMES[7]]
