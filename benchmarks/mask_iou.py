@@ -67,36 +67,39 @@ def main() -> None:
     parser.add_argument("--steps", nargs="*", default=[], help="fewer steps than configured, as in nuclei=300")
     parser.add_argument("--batch", nargs="*", default=[], help="fewer images a step than configured, as in nuclei=4")
     parser.add_argument("--examples", nargs="*", default=["detections"], choices=get_args(MaskIouExamples))
+    parser.add_argument("--head", nargs="*", default=[], help="steps of the head alone, as in nuclei=100")
     parser.add_argument("--images", nargs="*", default=[], help="only so many validation images, as in nuclei=60")
     options = parser.parse_args()
     changes = {
-        key: dict(one.split("=") for one in getattr(options, key)) for key in ("steps", "batch", "images", "seeds")
+        key: dict(one.split("=") for one in getattr(options, key))
+        for key in ("steps", "batch", "images", "seeds", "head")
     }
     sets = []
     for name in options.sets or (("demo", "nuclei") if options.nuclei else ("demo",)):
         seeds = [int(seed) for seed in changes["seeds"].get(name, "0,1,2").split(",")]
         for examples in options.examples:
-            config = configuration(
-                name, options.nuclei, changes["steps"].get(name), changes["batch"].get(name), examples
-            )
+            smaller = {key: changes[key].get(name) for key in ("steps", "batch", "head")}
+            config = configuration(name, options.nuclei, smaller, examples)
             sets.append(one_set(name, config, options.run / name, seeds, changes["images"].get(name)))
     publish("mask_iou", page(sets, short_options(options)), {"sets": sets})
 
 
 def short_options(options: argparse.Namespace) -> str:
     """Return what was made smaller, as it is given to make."""
-    given = [f"--{key} {' '.join(getattr(options, key))}" for key in ("steps", "batch", "images", "seeds")]
+    changed = ("steps", "batch", "images", "seeds", "head")
+    given = [f"--{key} {' '.join(getattr(options, key))}" for key in changed]
     given += [f"--examples {' '.join(options.examples)}"] if options.examples != ["detections"] else []
     words = " ".join(one for one in given if not one.endswith(" "))
     return f" BENCH_ARGS='{words}'" if words else ""
 
 
-def configuration(name: str, data: Path | None, steps: str | None, batch: str | None, examples: str) -> Config:
+def configuration(name: str, data: Path | None, changes: dict[str, str | None], examples: str) -> Config:
     """Return a configuration of the repository with the mask IoU head."""
     values = read_values(REPOSITORY / "config" / f"{name}.yaml")
     values["detector"] |= {"mask_iou_head": True, "mask_iou_examples": examples}
-    values["training"] |= {"threads": 1} | ({"steps": int(steps)} if steps else {})
-    values["training"] |= {"batch_size": int(batch)} if batch else {}
+    keys = {"steps": "steps", "batch": "batch_size", "head": "mask_iou_steps"}
+    given = {keys[key]: int(value) for key, value in changes.items() if value is not None}
+    values["training"] |= {"threads": 1} | given
     if name == "nuclei":
         values["data_root"] = str(data)
     return load(values)
@@ -109,7 +112,9 @@ def one_set(name: str, config: Config, folder: Path, seeds: list[int], images: s
     runs = []
     for seed in seeds:
         examples = config.detector.mask_iou_examples
-        model = folder / f"{examples}_{config.training.steps}_{config.training.batch_size}_{seed}"
+        training = config.training
+        kind = f"{examples}_{training.steps}_{training.mask_iou_steps}_{training.batch_size}"
+        model = folder / f"{kind}_{seed}"
         if not model.exists():
             train_detector(
                 training_set=training_set,
@@ -135,6 +140,7 @@ def one_set(name: str, config: Config, folder: Path, seeds: list[int], images: s
         "name": name,
         "examples": config.detector.mask_iou_examples,
         "steps": config.training.steps,
+        "head_steps": config.training.mask_iou_steps,
         "batch_size": config.training.batch_size,
         "configured": "{steps} of {batch_size}".format(
             **read_values(REPOSITORY / "config" / f"{name}.yaml")["training"]
@@ -275,6 +281,7 @@ def set_lines(one: dict[str, Any]) -> list[str]:
     """Return the part of the page about one data set."""
     runs = one["runs"]
     trained = f"{one['images'][0]} images, {one['steps']} steps of {one['batch_size']}"
+    trained += f" and {one['head_steps']} of the head alone" if one["head_steps"] else ""
     masses = f"{mean([run['predictions'] for run in runs]):,.0f} predictions"
     errors = [run["mean_absolute_error"] for run in runs]
     lines = [
