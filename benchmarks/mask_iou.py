@@ -2,7 +2,8 @@
 
 Trains the detector of config/demo.yaml and, where there is a folder of nuclei, of config/nuclei.yaml with
 `mask_iou_head: true` on their seed sets for several seeds, predicts their validation sets and compares with the truth.
-Finished trainings and predictions in the run folder are used again. Writes docs/benchmarks/mask_iou.{md,json}.
+With `--examples detections positives` it does so for both ways in which that head can learn. Finished trainings and
+predictions in the run folder are used again. Writes docs/benchmarks/mask_iou.{md,json}.
 
 Usage: python benchmarks/mask_iou.py [--nuclei DIR] [--run runs/mask_iou] [--seeds demo=0] [--steps nuclei=300]
 """
@@ -11,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from segloop.annotation.oracle import mask_iou
 from segloop.clustering.distances import norms, unit_rows
 from segloop.clustering.neighbours import nearest
 from segloop.clustering.separability import NEIGHBOURS, auc
-from segloop.config import Config, LabelledSetConfig, load, read_values
+from segloop.config import Config, LabelledSetConfig, MaskIouExamples, load, read_values
 from segloop.data import masks
 from segloop.data.demo import generate
 from segloop.data.seed import import_labelled_set
@@ -36,6 +37,8 @@ Array = npt.NDArray[Any]
 
 INDEX_SCORE = 0.5
 """The masks that people would be asked about lie above it (`index.score`)."""
+MATCHED = 0.5
+"""Predictions with a higher true IoU show an object, and differ in how well they do."""
 NAMES = {"score": "class score", "predicted_iou": "predicted IoU", "product": "their product"}
 
 
@@ -63,32 +66,40 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", default=[], help="other seeds than 0,1,2, as in demo=0")
     parser.add_argument("--steps", nargs="*", default=[], help="fewer steps than configured, as in nuclei=300")
     parser.add_argument("--batch", nargs="*", default=[], help="fewer images a step than configured, as in nuclei=4")
+    parser.add_argument("--examples", nargs="*", default=["detections"], choices=get_args(MaskIouExamples))
+    parser.add_argument("--head", nargs="*", default=[], help="steps of the head alone, as in nuclei=100")
     parser.add_argument("--images", nargs="*", default=[], help="only so many validation images, as in nuclei=60")
     options = parser.parse_args()
     changes = {
-        key: dict(one.split("=") for one in getattr(options, key)) for key in ("steps", "batch", "images", "seeds")
+        key: dict(one.split("=") for one in getattr(options, key))
+        for key in ("steps", "batch", "images", "seeds", "head")
     }
     sets = []
     for name in options.sets or (("demo", "nuclei") if options.nuclei else ("demo",)):
-        config = configuration(name, options.nuclei, changes["steps"].get(name), changes["batch"].get(name))
         seeds = [int(seed) for seed in changes["seeds"].get(name, "0,1,2").split(",")]
-        sets.append(one_set(name, config, options.run / name, seeds, changes["images"].get(name)))
+        for examples in options.examples:
+            smaller = {key: changes[key].get(name) for key in ("steps", "batch", "head")}
+            config = configuration(name, options.nuclei, smaller, examples)
+            sets.append(one_set(name, config, options.run / name, seeds, changes["images"].get(name)))
     publish("mask_iou", page(sets, short_options(options)), {"sets": sets})
 
 
 def short_options(options: argparse.Namespace) -> str:
     """Return what was made smaller, as it is given to make."""
-    given = [f"--{key} {' '.join(getattr(options, key))}" for key in ("steps", "batch", "images", "seeds")]
+    changed = ("steps", "batch", "images", "seeds", "head")
+    given = [f"--{key} {' '.join(getattr(options, key))}" for key in changed]
+    given += [f"--examples {' '.join(options.examples)}"] if options.examples != ["detections"] else []
     words = " ".join(one for one in given if not one.endswith(" "))
     return f" BENCH_ARGS='{words}'" if words else ""
 
 
-def configuration(name: str, data: Path | None, steps: str | None, batch: str | None) -> Config:
+def configuration(name: str, data: Path | None, changes: dict[str, str | None], examples: str) -> Config:
     """Return a configuration of the repository with the mask IoU head."""
     values = read_values(REPOSITORY / "config" / f"{name}.yaml")
-    values["detector"]["mask_iou_head"] = True
-    values["training"] |= {"threads": 1} | ({"steps": int(steps)} if steps else {})
-    values["training"] |= {"batch_size": int(batch)} if batch else {}
+    values["detector"] |= {"mask_iou_head": True, "mask_iou_examples": examples}
+    keys = {"steps": "steps", "batch": "batch_size", "head": "mask_iou_steps"}
+    given = {keys[key]: int(value) for key, value in changes.items() if value is not None}
+    values["training"] |= {"threads": 1} | given
     if name == "nuclei":
         values["data_root"] = str(data)
     return load(values)
@@ -100,7 +111,10 @@ def one_set(name: str, config: Config, folder: Path, seeds: list[int], images: s
     truth = first_images(read_json(validation_set), images)
     runs = []
     for seed in seeds:
-        model = folder / f"model_{config.training.steps}_{config.training.batch_size}_{seed}"
+        examples = config.detector.mask_iou_examples
+        training = config.training
+        kind = f"{examples}_{training.steps}_{training.mask_iou_steps}_{training.batch_size}"
+        model = folder / f"{kind}_{seed}"
         if not model.exists():
             train_detector(
                 training_set=training_set,
@@ -124,7 +138,9 @@ def one_set(name: str, config: Config, folder: Path, seeds: list[int], images: s
         print(name, seed, runs[-1], flush=True)
     return {
         "name": name,
+        "examples": config.detector.mask_iou_examples,
         "steps": config.training.steps,
+        "head_steps": config.training.mask_iou_steps,
         "batch_size": config.training.batch_size,
         "configured": "{steps} of {batch_size}".format(
             **read_values(REPOSITORY / "config" / f"{name}.yaml")["training"]
@@ -178,7 +194,7 @@ def predict(model: Path, truth: dict[str, Any], config: Config, folder: Path) ->
     report = SkipReport(folder / "skipped.json", 0.0)
     names = ("score", "predicted_iou", "true_iou", "true_iou_any", "embedding")
     columns: dict[str, list[Array]] = {name: [] for name in names}
-    for image, _, found in predict_images(segmenter, images, config.prediction, config.prediction.store_score, report):
+    for image, found in predict_images(segmenter, images, config.prediction, config.prediction.store_score, report):
         true_iou = np.zeros((len(found), 2), np.float32)
         for (of_image, category), rles in known.items():
             if of_image == image and len(found):
@@ -214,6 +230,7 @@ def judge(found: Predictions, t_iou: float) -> dict[str, Any]:
         ("spearman", found.true_iou, everything),
         ("spearman_any", found.true_iou_any, everything),
         ("spearman_in_index", found.true_iou, certain),
+        ("spearman_matched", found.true_iou, found.true_iou > MATCHED),
     ):
         record[key] = {name: float(spearmanr(values[rows], truth[rows]).statistic) for name, values in numbers.items()}
     record["auc"] = {name: auc(values, good) for name, values in numbers.items()}
@@ -251,7 +268,8 @@ def page(sets: list[dict[str, Any]], smaller: str) -> list[str]:
     lines += [
         "The head of Mask Scoring R-CNN (Huang et al., CVPR 2019) beside the class score, on validation images.",
         "The true IoU of a prediction is that with the best truth of its image and category, 0 without one;",
-        "`of any category` it is that of the mask alone, whatever it is called.",
+        "`of any category` it is that of the mask alone, whatever it is called. The head learns from the network's own",
+        "detections (`detector.mask_iou_examples`), or as in the paper from the proposals that match an object.",
         "",
     ]
     for one in sets:
@@ -263,10 +281,11 @@ def set_lines(one: dict[str, Any]) -> list[str]:
     """Return the part of the page about one data set."""
     runs = one["runs"]
     trained = f"{one['images'][0]} images, {one['steps']} steps of {one['batch_size']}"
+    trained += f" and {one['head_steps']} of the head alone" if one["head_steps"] else ""
     masses = f"{mean([run['predictions'] for run in runs]):,.0f} predictions"
     errors = [run["mean_absolute_error"] for run in runs]
     lines = [
-        f"## {one['name']}",
+        f"## {one['name']}, learned from {one['examples']}",
         "",
         f"`config/{one['name']}.yaml` with the head, trained on {trained} (the configuration says "
         f"{one['configured']}); {len(runs)} seeds of the training, mean and range. "
@@ -278,10 +297,10 @@ def set_lines(one: dict[str, Any]) -> list[str]:
         f"mean absolute error {spread(errors)}.",
         "",
         f"| what ranks | Spearman with the true IoU | of any category | scores above {INDEX_SCORE} "
-        "| AUC of good against bad |",
-        "|---|---|---|---|---|",
+        f"| true IoU above {MATCHED} | AUC of good against bad |",
+        "|---|---|---|---|---|---|",
     ]
-    columns = ("spearman", "spearman_any", "spearman_in_index", "auc")
+    columns = ("spearman", "spearman_any", "spearman_in_index", "spearman_matched", "auc")
     for key, name in NAMES.items():
         cells = [spread([run[column][key] for run in runs]) for column in columns]
         lines.append(f"| {name} | {' | '.join(cells)} |")

@@ -292,6 +292,9 @@ class TrainingConfig(Section):
     collected_weight: Share = 1.0
     """How much a collected mask counts beside one of the seed set: the share of the steps with its image in which it is
     an example. In the others its region is left out, neither object nor background."""
+    mask_iou_steps: Natural = 0
+    """After all of these so many further steps in which the mask IoU head alone learns, about a network that no longer
+    changes; with a warm-up and a schedule of their own. Needs `detector.mask_iou_head`."""
     batch_size: Positive = 2
     """Images a step; several processes share them out."""
     optimiser: Literal["sgd", "adamw"] = "sgd"
@@ -341,6 +344,11 @@ class TrainingConfig(Section):
             raise ValueError(
                 "training.keep: best and training.patience go by AP measured while it trains: set "
                 "training.evaluate_steps, or keep: last and patience: null"
+            )
+        if self.mask_iou_steps and (self.keep == "best" or self.patience is not None):
+            raise ValueError(
+                "training.mask_iou_steps goes on from the last step: set keep: last and patience: null, or "
+                "mask_iou_steps: 0"
             )
         return self
 
@@ -841,6 +849,10 @@ class Config(Section):
             raise ValueError(
                 "prediction.score: class_times_iou needs a predicted IoU: set detector.mask_iou_head: true, or "
                 "score: class"
+            )
+        if self.training.mask_iou_steps and not self.detector.mask_iou_head:
+            raise ValueError(
+                "training.mask_iou_steps trains a mask IoU head: set detector.mask_iou_head: true, or mask_iou_steps: 0"
             )
         if self.prediction.score == "class_times_iou" and "iccv21" in (self.annotation.policy, *self.simulate.policies):
             raise ValueError(

@@ -34,6 +34,11 @@ def test_every_configuration_file_is_valid(repository: Path, name: str) -> None:
         ({"training": {"scale_jitter": [2, 1]}}, ["training.scale_jitter", "lower end comes first"]),
         ({"prediction": {"store_score": 0.9}}, ["prediction.store_score", "lower store_score"]),
         ({"prediction": {"score": "class_times_iou"}}, ["prediction.score", "detector.mask_iou_head: true"]),
+        ({"training": {"mask_iou_steps": 9}}, ["training.mask_iou_steps", "detector.mask_iou_head: true"]),
+        (
+            {"training": {"mask_iou_steps": 9, "evaluate_steps": 3, "keep": "best"}},
+            ["training.mask_iou_steps", "keep: last"],
+        ),
         (
             {
                 "prediction": {"score": "class_times_iou"},

@@ -49,11 +49,19 @@ class Plan:
         Rate after the warm-up.
     start
         Directory of the model to go on from, or None.
+    head_steps
+        Further steps in which the mask IoU head learns alone, at its own run of the schedule.
     """
 
     steps: int
     learning_rate: float
     start: Path | None
+    head_steps: int = 0
+
+    @property
+    def all_steps(self) -> int:
+        """Steps of the whole training."""
+        return self.steps + self.head_steps
 
 
 @dataclass
@@ -225,10 +233,12 @@ def make_plan(training: TrainingConfig, previous_model: Path | None, images: int
     images
         Number of training images.
     """
+    further = training.mask_iou_steps
     if previous_model is not None and training.initialise == "previous":
         rate = training.finetune_learning_rate or training.learning_rate
-        return Plan(_steps(training, training.finetune_epochs, training.finetune_steps, images), rate, previous_model)
-    return Plan(_steps(training, training.epochs, training.steps, images), training.learning_rate, None)
+        steps = _steps(training, training.finetune_epochs, training.finetune_steps, images)
+        return Plan(steps, rate, previous_model, further)
+    return Plan(_steps(training, training.epochs, training.steps, images), training.learning_rate, None, further)
 
 
 def _steps(training: TrainingConfig, epochs: float | None, steps: int, images: int) -> int:
@@ -238,8 +248,11 @@ def _steps(training: TrainingConfig, epochs: float | None, steps: int, images: i
 def learning_rate(step: int, plan: Plan, training: TrainingConfig) -> float:
     """Return the rate of a step, counted from 0: a linear warm-up times the schedule.
 
-    The warm-up takes at most half of the steps, so that a short fine-tuning reaches its rate.
+    The warm-up takes at most half of the steps, so that a short fine-tuning reaches its rate. The steps of the mask IoU
+    head alone have a warm-up and a schedule of their own.
     """
+    if step >= plan.steps:
+        return learning_rate(step - plan.steps, Plan(plan.head_steps, plan.learning_rate, None), training)
     warmup = min(training.warmup_steps, plan.steps // 2)
     rise = 1.0 if step >= warmup else WARMUP_FACTOR + (1 - WARMUP_FACTOR) * step / warmup
     done = step / plan.steps
@@ -324,7 +337,7 @@ def _fingerprint(detector: DetectorConfig, training: TrainingConfig, plan: Plan,
     settings = {
         "detector": detector.model_dump(mode="json"),
         "training": training.model_dump(mode="json", exclude=training.WHERE),
-        "steps": plan.steps,
+        "steps": plan.all_steps,
         "facts": facts,
         "torch": torch.__version__,
     }
@@ -362,12 +375,12 @@ class _Checkpoint:
 def _optimise(work: _Work, checkpoint: _Checkpoint, interruption: Interruption | None, began: float) -> Progress:
     progress = _resume(checkpoint, work)
     seconds, rank_seconds = progress.seconds, progress.rank_seconds
-    steps = range(progress.step, work.plan.steps)
+    steps = range(progress.step, work.plan.all_steps)
     if progress.lost_patience(work.training.patience):
         return progress
     losses_of = work.ranks.losses_of(work.model)
     work.model.train()
-    shown = tqdm(desc="training", unit="step", initial=progress.step, total=work.plan.steps, disable=None)
+    shown = tqdm(desc="training", unit="step", initial=progress.step, total=work.plan.all_steps, disable=None)
     with shown, closing(read_ahead(work.batch, steps, PREPARING_THREADS)) as batches:
         for step, samples in zip(steps, batches, strict=True):
             # The samplers of torchvision draw from torch's global generator.
@@ -388,7 +401,7 @@ def _optimise(work: _Work, checkpoint: _Checkpoint, interruption: Interruption |
 
 def _between_steps(work: _Work, checkpoint: _Checkpoint, progress: Progress, interruption: Interruption | None) -> None:
     """Measure average precision, write a checkpoint, and leave, whatever it is time for."""
-    training, last = work.training, progress.step == work.plan.steps
+    training, last = work.training, progress.step == work.plan.all_steps
     measures = training.evaluate_steps is not None and (progress.step % training.evaluate_steps == 0 or last)
     if measures:
         _evaluate(work, checkpoint, progress)
@@ -397,7 +410,7 @@ def _between_steps(work: _Work, checkpoint: _Checkpoint, progress: Progress, int
     wanted = interruption is not None and (interruption.save or interruption.leave)
     if wanted or measures or progress.step % training.checkpoint_steps == 0:
         _save_checkpoint(checkpoint, work, progress)
-        logger.info("step %d of %d: loss %.4f", progress.step, work.plan.steps, sum(progress.losses[-1][2:]))
+        logger.info("step %d of %d: loss %.4f", progress.step, work.plan.all_steps, sum(progress.losses[-1][2:]))
     if measures:
         # Not before the checkpoint: until it is there, a restart needs the earlier one.
         _remove_all_but(_best(checkpoint, progress.best))
@@ -420,7 +433,7 @@ def _evaluate(work: _Work, checkpoint: _Checkpoint, progress: Progress) -> None:
         where = next(work.model.parameters()).device.type
         measured, _ = measure(candidate, *work.validation, where, report)
         precision = math.nan if measured["ap"] is None else measured["ap"]
-        logger.info("step %d of %d: AP %.4f", progress.step, work.plan.steps, precision)
+        logger.info("step %d of %d: AP %.4f", progress.step, work.plan.all_steps, precision)
     progress.evaluations.append([progress.step, work.ranks.from_first(precision)])
 
 
@@ -436,6 +449,11 @@ def _remove_all_but(best: Path) -> None:
 
 def _step(work: _Work, losses_of: Losses, samples: list[Sample], rate: float, step: int) -> list[float]:
     device = next(work.model.parameters()).device
+    alone = step >= work.plan.steps
+    if alone:
+        _hold_all_but_the_head(work.model)
+        # Without DDP's wrapper, which waits for the gradients of all parameters.
+        losses_of = work.model.losses  # type: ignore[assignment]
     for group in work.optimiser.param_groups:
         group["lr"] = rate
     sizes = [(sample.image.shape[0], sample.image.shape[1]) for sample in samples]
@@ -451,11 +469,35 @@ def _step(work: _Work, losses_of: Losses, samples: list[Sample], rate: float, st
             "training.clip_gradient, or lengthen training.warmup_steps."
         )
     work.optimiser.zero_grad(set_to_none=True)
-    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    if alone:
+        _head_gradients(work, losses[mask_iou.LOSS])
+    else:
+        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
     if work.training.clip_gradient is not None:
         torch.nn.utils.clip_grad_norm_(work.model.parameters(), work.training.clip_gradient)
     work.optimiser.step()
     return [float(value) for value in values]
+
+
+def _hold_all_but_the_head(model: torch.nn.Module) -> None:
+    """Let nothing learn but the mask IoU head: no other weight, and no statistic of a batch norm."""
+    head = {id(one) for part in _heads(model) for one in part.parameters()}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in head)
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
+def _head_gradients(work: _Work, loss: Tensor) -> None:
+    """Give the mask IoU head its gradient, the mean over the ranks; what has none, the optimiser leaves as it is."""
+    parameters = [one for part in _heads(work.model) for one in part.parameters()]
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+        parameter.grad = work.ranks.mean(gradient)
+
+
+def _heads(model: torch.nn.Module) -> list[mask_iou.MaskIouHead]:
+    return [module for module in model.modules() if isinstance(module, mask_iou.MaskIouHead)]
 
 
 def _save_checkpoint(checkpoint: _Checkpoint, work: _Work, progress: Progress) -> None:

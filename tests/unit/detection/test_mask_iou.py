@@ -426,6 +426,34 @@ def test_a_killed_training_ends_with_the_same_bits(train: Train, monkeypatch: py
     assert (description["embedding_dim"], description["detector"]["mask_iou_head"]) == (128, True)
 
 
+def test_in_further_steps_the_head_learns_alone(
+    train: Train, training: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a training that is killed in them ends with the same bits."""
+    before = model_files.read_weights(train("before"))
+    longer = training.model_copy(update={"mask_iou_steps": 4})
+    undisturbed = train("undisturbed", training=longer)
+    after = model_files.read_weights(undisturbed)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if name.startswith(HEAD)}
+    real_step = training_module._step
+
+    def step(*arguments: Any) -> list[float]:
+        if arguments[-1] == 7:
+            raise KeyboardInterrupt
+        return real_step(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_module, "_step", step)
+        with pytest.raises(KeyboardInterrupt):
+            train("killed", training=longer)
+    assert sha256(train("killed", training=longer)) == sha256(undisturbed)
+    assert read_json(undisturbed / "model.json")["steps"] == 8
+    rates = [float(line.split(",")[1]) for line in (undisturbed / "losses.csv").read_text().splitlines()[1:]]
+    assert len(rates) == 8
+    assert rates[4:] == rates[:4]
+
+
 def test_two_processes_train_it_together(
     training_set: Path, tmp_path: Path, scoring: DetectorConfig, training: TrainingConfig
 ) -> None:
@@ -439,7 +467,7 @@ def test_two_processes_train_it_together(
         training_set=training_set,
         previous_model=None,
         detector=scoring,
-        training=training,
+        training=training.model_copy(update={"mask_iou_steps": 2}),
         iteration=0,
         seed=0,
         device="cpu",
