@@ -326,7 +326,7 @@ rule write_card:
         certificates=of_iterations_so_far("results/iter_{iteration}/certificates.json"),
         summary="results/iter_{iteration}/summary.json",
         seed_set="resources/seed/train.json",
-        model=predicting_model,
+        models=predicting_models,
     output:
         card="results/iter_{iteration}/card.md",
         manifest="results/iter_{iteration}/manifest.json",

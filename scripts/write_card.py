@@ -16,7 +16,7 @@ def main(snakemake: Any) -> None:
                 collected=[Path(path) for path in snakemake.input.collected],
                 summary=Path(snakemake.input.summary),
                 seed_set=Path(snakemake.input.seed_set),
-                model=Path(snakemake.input.model),
+                models=[Path(path) for path in snakemake.input.models],
                 certificates=[Path(path) for path in snakemake.input.certificates],
             ),
             load(snakemake.params.config),

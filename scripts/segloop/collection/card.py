@@ -27,8 +27,8 @@ class CardFiles:
     """summary.json of the iteration."""
     seed_set: Path
     """The canonical seed set."""
-    model: Path
-    """Folder of the model that predicted in the iteration."""
+    models: list[Path]
+    """Folders of the models that predicted in the iteration, in the order of the detectors."""
     certificates: list[Path]
     """certificates.json of the iterations 1..i."""
 
@@ -48,7 +48,7 @@ def write_card(files: CardFiles, config: Config, versions: dict[str, str | None]
         Markdown, in the headings that data set cards share (Gebru et al., *Datasheets for Datasets*, 2021).
     manifest
         {"schema_version", "iteration", "masks", "content_sha256", "files": {name: sha256}, "configuration_sha256",
-        "weights_sha256", "seed", "versions"}. `content_sha256` covers every mask with its image and category, and
+        "weights_sha256": [one a detector], "seed", "versions"}. `content_sha256` covers every mask with its image and category, and
         nothing else: it changes if any mask does, and does not if files are laid out otherwise.
 
     Raises
@@ -86,7 +86,6 @@ def _manifest(
     files: CardFiles, sets: list[Record], summary: Record, config: Config, versions: dict[str, str | None]
 ) -> Record:
     text = config.model_dump_json()
-    model = read_json(files.model / "model.json")
     return {
         "schema_version": MANIFEST_SCHEMA,
         "iteration": summary["iteration"],
@@ -94,7 +93,7 @@ def _manifest(
         "content_sha256": content_hash(sets),
         "files": {path.parent.name + "/" + path.name: sha256_file(path) for path in files.collected},
         "configuration_sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "weights_sha256": model["weights_sha256"],
+        "weights_sha256": [read_json(model / "model.json")["weights_sha256"] for model in files.models],
         "seed": config.seed,
         "versions": versions,
     }
@@ -153,13 +152,17 @@ def _sources(config: Config, seed: Record) -> str:
 def _procedure(config: Config, summary: Record) -> str:
     who = "people" if config.annotation.annotator == "people" else "simulated annotators who know the truth of the pool"
     return (
-        f"The loop of segloop: a detector ({config.detector.backend}, {config.detector.architecture}) trained on the "
-        "seed set and on what was collected before predicted masks on the pool; predictions with a score above "
+        f"The loop of segloop: {_detectors(config)} trained on the seed set and on what was collected before predicted masks on the pool; predictions with a score above "
         f"{config.index.score:g} were clustered by their embeddings ({config.clustering.linkage} linkage); the policy "
         f"`{config.annotation.policy}` asked {who} whether single masks are good "
         f"(IoU above {config.annotation.t_iou:g}) and accepted or rejected the rest. Iteration {summary['iteration']} "
         f"asked {_count(summary['questions'])} questions and collected {_count(summary['collected'])} masks."
     )
+
+
+def _detectors(config: Config) -> str:
+    names = [f"{one.backend}, {one.architecture}" for one in config.each_detector.values()]
+    return f"a detector ({names[0]})" if len(names) == 1 else f"{len(names)} detectors ({'; '.join(names)})"
 
 
 def _quality(summary: Record, certificates: list[Path]) -> str:

@@ -89,7 +89,7 @@ def explain(run: Path, name: str, iteration: int | None = None) -> Explanation:
         image=image,
         annotation=annotation,
         category=str(categories[annotation["category_id"]]),
-        model=_model(run, number),
+        model=_model(run, config, number, annotation["provenance"]),
         path=_path(folder / "tree.zarr", annotation["provenance"]),
         answers=_answers(folder / "answers.parquet", annotation["provenance"], _names(run, config)),
         certificate=_certificate(folder, annotation["provenance"]),
@@ -133,8 +133,9 @@ def _is_called(annotation: Record, name: str) -> bool:
     return name in (str(annotation["id"]), provenance["prediction"], provenance["mask_key"])
 
 
-def _model(run: Path, iteration: int) -> Record:
-    path = run / "results" / f"iter_{iteration - 1}" / "model" / "model.json"
+def _model(run: Path, config: Config, iteration: int, provenance: Record) -> Record:
+    folder = f"results/iter_{iteration - 1}/model"
+    path = run / config.of_detector(folder, provenance.get("detector", "")) / "model.json"
     return read_json(path) if path.exists() else {}
 
 

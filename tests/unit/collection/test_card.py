@@ -29,7 +29,7 @@ def files(run):
         collected=[run.folder / "collected.json"],
         summary=run.folder / "summary.json",
         seed_set=run.seed_set,
-        model=run.folder / "model",
+        models=[run.folder / "model"],
         certificates=[run.folder / "certificates.json"],
     )
 
@@ -44,7 +44,7 @@ def test_the_card_says_what_is_in_it_how_it_was_made_and_what_is_claimed(files, 
     assert "at least 0.920 are good with confidence 0.9750" in card
     assert "asked 40 questions and collected 2 masks" in " ".join(card.split())
     assert manifest["content_sha256"] in card
-    assert manifest["weights_sha256"] == "ab" * 32
+    assert manifest["weights_sha256"] == ["ab" * 32]
     assert manifest["masks"] == 2
 
 
