@@ -152,8 +152,9 @@ def _sources(config: Config, seed: Record) -> str:
 def _procedure(config: Config, summary: Record) -> str:
     who = "people" if config.annotation.annotator == "people" else "simulated annotators who know the truth of the pool"
     return (
-        f"The loop of segloop: {_detectors(config)} trained on the seed set and on what was collected before predicted masks on the pool; predictions with a score above "
-        f"{config.index.score:g} were clustered by their embeddings ({config.clustering.linkage} linkage); the policy "
+        f"The loop of segloop: {_detectors(config)} trained on the seed set and on what was collected before predicted "
+        f"masks on the pool; predictions with a score above {config.index.score:g} were clustered by their embeddings "
+        f"({config.clustering.linkage} linkage); the policy "
         f"`{config.annotation.policy}` asked {who} whether single masks are good "
         f"(IoU above {config.annotation.t_iou:g}) and accepted or rejected the rest. Iteration {summary['iteration']} "
         f"asked {_count(summary['questions'])} questions and collected {_count(summary['collected'])} masks."
