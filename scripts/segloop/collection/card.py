@@ -48,8 +48,8 @@ def write_card(files: CardFiles, config: Config, versions: dict[str, str | None]
         Markdown, in the headings that data set cards share (Gebru et al., *Datasheets for Datasets*, 2021).
     manifest
         {"schema_version", "iteration", "masks", "content_sha256", "files": {name: sha256}, "configuration_sha256",
-        "weights_sha256": [one a detector], "seed", "versions"}. `content_sha256` covers every mask with its image and category, and
-        nothing else: it changes if any mask does, and does not if files are laid out otherwise.
+        "weights_sha256": [one a detector], "seed", "versions"}. `content_sha256` covers every mask with its image and
+        category, and nothing else: it changes if any mask does, and does not if files are laid out otherwise.
 
     Raises
     ------
