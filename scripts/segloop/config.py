@@ -703,6 +703,15 @@ class PricesConfig(Section):
     """Dollars an hour of a CPU core costs."""
 
 
+class CardConfig(Section):
+    """What only people know of the sources; it stands in the card beside each `collected.json`."""
+
+    pool_licence: str | None = None
+    """Licence or terms of the pool's images."""
+    seed_licence: str | None = None
+    """Licence or terms of the seed set; null: those that its file names."""
+
+
 class ReportConfig(Section):
     """Pictures in the report; all are samples, so that their cost does not grow with the pool."""
 
@@ -794,6 +803,8 @@ class Config(Section):
     """Collect from another labelled set, with the target `transfer`; null: there is none."""
     report: ReportConfig = ReportConfig()
     """Pictures."""
+    card: CardConfig = CardConfig()
+    """The card of the collected set."""
 
     @property
     def submits_jobs(self) -> bool:

@@ -1,9 +1,15 @@
 """report.html in a real browser: it opens offline, shows every figure and asks no other host."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
+
+from segloop.collection.explanation import explain
+from segloop.errors import SegloopError
+from segloop.files import read_json
+from segloop.reporting.explanation_page import explanation_text, write_explanation_page
 
 from ..loops import Loop
 
@@ -63,3 +69,47 @@ def test_the_report_opens_offline_and_shows_every_figure(undisturbed: Loop, tmp_
         browser.close()
     assert foreign == []
     assert errors == []
+
+
+def test_the_embedding_map_shows_a_mask_where_the_cursor_is(undisturbed: Loop, chromium: str) -> None:
+    errors: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1100, "height": 800})
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto((undisturbed.directory / "results/iter_1/figures/map.html").as_uri())
+        chart = page.locator("canvas, svg").first
+        chart.wait_for()
+        box = chart.bounding_box()
+        assert box is not None
+        for step in range(400):
+            x, y = step % 20, step // 20
+            page.mouse.move(box["x"] + (x + 0.5) * box["width"] / 20, box["y"] + (y + 0.5) * box["height"] / 20)
+            if page.locator("#vg-tooltip-element.visible img").count():
+                break
+        assert page.locator("#vg-tooltip-element.visible img").get_attribute("src").startswith("data:image/jpeg")
+        browser.close()
+    assert errors == []
+
+
+def test_a_mask_is_explained_from_the_tree_down_to_its_answers(undisturbed: Loop, tmp_path: Path) -> None:
+    content = read_json(undisturbed.directory / "results" / "iter_1" / "collected.json")
+    for one in content["annotations"]:
+        found = explain(undisturbed.directory, one["provenance"]["prediction"])
+        assert (found.iteration, found.annotation_id) == (1, one["id"])
+        assert found.path[0]["size"] >= found.path[-1]["size"] == 1
+        assert all(above["size"] > below["size"] for above, below in pairwise(found.path))
+        assert [step["node"] for step in found.path if step["decided"]] == [one["provenance"]["node"]]
+        assert {answer["answer_id"] for answer in found.answers} == set(one["provenance"]["answers"])
+        assert "reply" in found.answers[0]
+        assert found.model["weights_sha256"] == one["provenance"]["weights_sha256"]
+    write_explanation_page(found, undisturbed.directory, tmp_path / "why.html")
+    page = (tmp_path / "why.html").read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg") == 2
+    assert found.image["file_name"] in explanation_text(found)
+    several = read_json(undisturbed.directory / "results" / "iter_2" / "collected.json")["annotations"]
+    if several:
+        with pytest.raises(SegloopError, match="Say which one by --iteration"):
+            explain(undisturbed.directory, "1")
+    with pytest.raises(SegloopError, match="no collected mask"):
+        explain(undisturbed.directory, "0", iteration=1)

@@ -12,7 +12,7 @@ from segloop.config import Config
 from segloop.files import atomic_file, read_json, sha256_file, write_json
 
 MANIFEST_SCHEMA: Final = 1
-UNKNOWN: Final = "not stated"
+UNKNOWN: Final = "not stated (`card` in the configuration)"
 
 Record = dict[str, Any]
 
@@ -139,14 +139,15 @@ def _contents(sets: list[Record]) -> str:
 
 
 def _sources(config: Config, seed: Record) -> str:
-    licences = [str(one.get("name") or one.get("url")) for one in seed.get("licenses") or []] or [UNKNOWN]
-    lines = [
-        f"- Pool: {config.pool.list or config.pool.images} ({config.pool.format}). Its licence: {UNKNOWN} in the "
-        "configuration; the images belong to who published them, and are not part of this data set.",
+    named = [str(one.get("name") or one.get("url")) for one in seed.get("licenses") or []]
+    seed_licence = config.card.seed_licence or ", ".join(named) or UNKNOWN
+    pool_licence = config.card.pool_licence or UNKNOWN
+    return (
+        f"- Pool: {config.pool.list or config.pool.images} ({config.pool.format}). Licence: {pool_licence}. The images "
+        "belong to who published them, and are not part of this data set.\n"
         f"- Seed set: {config.seed_set.annotations} ({config.seed_set.format}), {len(seed['images']):,} images. "
-        f"Licences that its file names: {', '.join(licences)}.",
-    ]
-    return "\n".join(lines)
+        f"Licence: {seed_licence}."
+    )
 
 
 def _procedure(config: Config, summary: Record) -> str:

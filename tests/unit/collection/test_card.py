@@ -48,6 +48,14 @@ def test_the_card_says_what_is_in_it_how_it_was_made_and_what_is_claimed(files, 
     assert manifest["masks"] == 2
 
 
+def test_licences_are_those_of_the_configuration(files, run):
+    config = Config.model_validate({"card": {"pool_licence": "CC BY 4.0"}})
+    write_card(files, config, {}, run.folder / "card.md", run.folder / "manifest.json")
+    card = (run.folder / "card.md").read_text(encoding="utf-8")
+    assert "Licence: CC BY 4.0." in card
+    assert "Licence: not stated" in card
+
+
 def test_without_an_audit_nothing_is_claimed(files, run):
     write_json(run.folder / "certificates.json", {"schema": 1, "certificates": []})
     write_card(files, Config(), {}, run.folder / "card.md", run.folder / "manifest.json")
