@@ -299,7 +299,7 @@ class LoopSession(LoopState):
             raise _gone()
 
     def _too_fast(self, task: Task, seconds: float) -> bool:
-        elapsed = min(seconds, self.store.clock.now() - task.dealt)
+        elapsed = max(0.0, min(seconds, self.store.clock.now() - task.dealt))
         return task.kind == "questions" and elapsed < self.settings.least_seconds * task.answered
 
     # --- what is shown

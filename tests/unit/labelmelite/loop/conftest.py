@@ -128,7 +128,7 @@ class Time:
     seconds: float = 0.0
 
     def clock(self) -> Clock:
-        return Clock(wall=lambda: 1e9, monotonic=lambda: self.seconds)
+        return Clock(wall=lambda: 1e9 + self.seconds, monotonic=lambda: self.seconds)
 
 
 def knows(waiting: Iteration) -> dict[int, bool]:
