@@ -14,8 +14,8 @@ from packaging.utils import canonicalize_name
 
 PLUGINS = {"snakemake-executor-plugin-slurm"}
 """What profiles name and no module imports."""
-USED = {"python-multipart"}
-"""What another library imports when it is asked to: starlette, to read uploads."""
+USED = {"python-multipart", "vl-convert-python"}
+"""What another library imports when it is asked to: starlette, to read uploads; altair, for pages that stand alone."""
 
 
 def pins(repository: Path, name: str) -> dict[str, str]:

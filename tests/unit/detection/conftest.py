@@ -178,7 +178,7 @@ def squares_detector(backend: str, folder: Path, request: pytest.FixtureRequest)
     return DetectorConfig(backend="detectron2", configuration=str(path), **common)
 
 
-def train_squares(folder: Path, detector: DetectorConfig, steps: int = 110) -> tuple[Path, Path]:
+def train_squares(folder: Path, detector: DetectorConfig, steps: int = 150) -> tuple[Path, Path]:
     """Train a detector on the squares; return its model directory, and the set it learned from."""
     write_json(folder / "train.json", make_dataset(folder / "images"))
     train_detector(

@@ -524,7 +524,6 @@ def untrained(folder: Path, config: DetectorConfig) -> Path:
     model.roi_heads.box_predictor.cls_score.weight.data *= 30
     if config.mask_iou_head:
         model.roi_heads.mask_iou_head.iou.weight.data *= 2
-        model.roi_heads.mask_iou_head.iou.bias.data += 0.5
     torch.save(model.state_dict(), folder / model_files.WEIGHTS)
     description = {
         "schema_version": model_files.SCHEMA_VERSION,
