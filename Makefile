@@ -8,7 +8,7 @@ SEED ?= 0
 # Processes that share the tests; 0: none, as a debugger needs it.
 TEST_PROCESSES ?= 2
 
-.PHONY: help setup demo test lint format config figures debian-packages bench-demo bench-nuclei bench-planning \
+.PHONY: help setup demo test lint format config figures screenshots debian-packages bench-demo bench-nuclei bench-planning \
   bench-clustering bench-questions bench-certificates bench-mask-iou bench-embeddings bench-predict bench-labelling \
   bench-formats clean
 
@@ -60,6 +60,9 @@ config: $(VENV)/.runtime  ## generate config/default.yaml, config/schema.json an
 
 figures: $(VENV)/.runtime  ## draw the pictures of docs/
 	$(BIN)/python -m segloop.reporting.diagrams docs
+
+screenshots: $(VENV)/.development  ## take the pictures of LabelMeLite in docs/
+	$(BIN)/python docs/screenshots.py
 
 bench-demo: $(VENV)/.runtime  ## the demo with its control for three seeds; table in docs/benchmarks/
 	$(BIN)/python benchmarks/demo.py
