@@ -22,6 +22,7 @@ logger = logging.getLogger("segloop.detection")
 _LOOK_S = 10.0
 """Seconds between two looks at the queue."""
 _PATIENCE_S = 20.0
+_LEAVE_S = 120.0
 """A job that has ended is given so long for its result to become visible on a shared file system."""
 
 
@@ -239,7 +240,8 @@ class _LocalHandle:
         self.leave()
 
     def leave(self) -> None:
-        end = time.monotonic() + _PATIENCE_S
+        # Its result is there, or it was told to end: it does, however busy this machine is.
+        end = time.monotonic() + _LEAVE_S
         while not self.job.done() and time.monotonic() < end:
             time.sleep(0.1)
 
