@@ -22,8 +22,9 @@ logger = logging.getLogger("segloop.detection")
 _LOOK_S = 10.0
 """Seconds between two looks at the queue."""
 _PATIENCE_S = 20.0
-_LEAVE_S = 120.0
 """A job that has ended is given so long for its result to become visible on a shared file system."""
+_LEAVE_S = 120.0
+"""A local job that has its result, or was told to end, is given so long to do so."""
 
 
 @dataclass(frozen=True)
