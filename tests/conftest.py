@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,27 @@ def require_program(name: str) -> str:
 @pytest.fixture(scope="session")
 def chromium() -> str:
     return require_program("chromium")
+
+
+@pytest.fixture(scope="session")
+def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the type checker and of axe, installed by npm as package-lock.json says."""
+    npm = require_program("npm")
+    folder = REPOSITORY / "tests" / "javascript"
+    installed = folder / "node_modules"
+    with (folder / ".npm.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (installed / ".package-lock.json").exists():
+            return installed
+        command = [npm, "ci", "--no-audit", "--no-fund", "--cache", str(tmp_path_factory.mktemp("npm"))]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return installed
+        shutil.rmtree(installed, ignore_errors=True)
+    reason = f"npm ci failed: {done.stderr[-500:]}"
+    if os.environ.get("SEGLOOP_REQUIRE_ALL"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

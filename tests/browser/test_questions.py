@@ -14,7 +14,6 @@ from .conftest import LabelServer, Watched
 pytestmark = pytest.mark.browser
 
 PAGES = ["/", "/questions", "/edit", "/review", "/tree", "/map", "/progress", "/help"]
-AXE = Path(__file__).resolve().parents[1] / "javascript" / "node_modules" / "axe-core" / "axe.min.js"
 
 
 def _server(folder: Path, *, tokens: bool = False) -> LabelServer:
@@ -205,11 +204,11 @@ def test_clusters_lead_from_a_category_to_its_masks_and_back(
     watched: Watched, screenshots: Callable[[Page, str], None]
 ) -> None:
     page = watched.page("/tree")
-    page.get_by_role("link", name="kind 1").click()
+    page.get_by_role("link", name="kind 1", exact=True).click()
     expect(page.get_by_role("heading", name="It splits into")).to_be_visible()
     expect(page.locator(".stage.grid .cell canvas").first).to_be_visible()
     page.get_by_role("link", name=re.compile("^cluster")).first.click()
-    expect(page.get_by_role("link", name="kind 1")).to_be_visible()
+    expect(page.get_by_role("link", name="kind 1", exact=True)).to_be_visible()
     page.go_back()
     expect(page.get_by_role("heading", level=1)).to_have_text("kind 1")
     screenshots(page, "tree")
@@ -262,16 +261,15 @@ def test_pages_fit_a_phone_and_a_4k_screen(
         page.close()
 
 
-def test_no_page_breaks_a_rule_of_accessibility(watched: Watched) -> None:
-    if not AXE.exists():
-        pytest.fail(f"{AXE} is missing: tests/javascript/test_javascript.py installs it (npm ci)")
+def test_no_page_breaks_a_rule_of_accessibility(watched: Watched, node_modules: Path) -> None:
+    axe = (node_modules / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
     found = []
     context = watched.context()
     for path in PAGES:
         page = watched.page(path, context)
         expect(page.locator("main > *").first).to_be_visible()
         page.wait_for_timeout(300)
-        page.evaluate(AXE.read_text(encoding="utf-8"))
+        page.evaluate(axe)
         result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         found += [(path, one["id"], one["nodes"][0]["html"][:120]) for one in result["violations"]]
         page.close()

@@ -2,8 +2,6 @@
 
 import base64
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -24,32 +22,14 @@ def node() -> str:
     return require_program("node")
 
 
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The type checker, installed by npm as package-lock.json says."""
-    npm = require_program("npm")
-    installed = HERE / "node_modules"
-    if (installed / ".package-lock.json").exists():
-        return installed
-    command = [npm, "ci", "--no-audit", "--no-fund", "--cache", str(tmp_path_factory.mktemp("npm"))]
-    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
-    if done.returncode:
-        shutil.rmtree(installed, ignore_errors=True)
-        reason = f"npm ci failed: {done.stderr[-500:]}"
-        if os.environ.get("SEGLOOP_REQUIRE_ALL"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return installed
-
-
 def test_the_javascript_tests_pass(node: str) -> None:
     done = subprocess.run([node, "--test"], cwd=HERE, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "# tests 0" not in done.stdout
 
 
-def test_the_pages_pass_the_type_check(packages: Path) -> None:
-    command = [str(packages / ".bin" / "tsc"), "--project", "tsconfig.json"]
+def test_the_pages_pass_the_type_check(node_modules: Path) -> None:
+    command = [str(node_modules / ".bin" / "tsc"), "--project", "tsconfig.json"]
     done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-6000:]
 

@@ -115,7 +115,8 @@ def test_the_seed_decides_and_the_number_of_workers_does_not(undisturbed: Loop, 
     )
     other.remove("results/iter_1", "results/iter_2", "results/control", "results/upper_bound", "results/summary.json")
     other.run(cores=1)
-    both = ["results/iter_2", "results/control", "results/upper_bound", "results/summary.json", "results/ledger.json"]
+    of_the_run = [f"results/{name}.json" for name in ("summary", "ledger", "census")]
+    both = ["results/iter_2", "results/control", "results/upper_bound", *of_the_run]
     assert same_results(undisturbed, other, ignore=both) == []
 
 

@@ -31,6 +31,8 @@ await start(async (frame) => {
   let saver;
   /** Images with the chosen category, in order; null: all. @type {number[] | null} */
   let chosen = null;
+  /** Who turns the page while the images are still looked for waits for them. @type {Promise<void>} */
+  let searching = Promise.resolve();
 
   const { editor, host, tools, foot } = makeWorkspace(frame, {
     tools: readOnly ? ["select"] : ["select", "edit", "brush", "new"],
@@ -77,7 +79,8 @@ await start(async (frame) => {
     }
   });
   category.addEventListener("change", async () => {
-    await search();
+    searching = search();
+    await searching;
     if (chosen && !chosen.includes(image.id)) await go(1);
   });
   window.addEventListener("popstate", () => turn(Number(window.location.pathname.split("/")[3])));
@@ -114,6 +117,7 @@ await start(async (frame) => {
 
   /** @param {1 | -1} step */
   async function go(step) {
+    await searching;
     const target = neighbour(step);
     if (target === null) {
       editor.say(step > 0 ? "This is the last image." : "This is the first image.");
@@ -178,6 +182,7 @@ await start(async (frame) => {
   const wanted = new URLSearchParams(window.location.search).get("category");
   if (wanted) category.value = wanted;
   await show(Number(imageText));
-  await search();
+  searching = search();
+  await searching;
   Object.assign(window, { editor });
 });
