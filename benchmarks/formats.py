@@ -242,7 +242,7 @@ def page(record: dict[str, Any]) -> list[str]:
     lines = heading("Reading data sets", "make bench-formats", "numpy", "pycocotools")
     lines[2] += " " + ", ".join(f"{name} {version(name)}" for name in ("msgspec", "pyarrow")) + "."
     lines += [
-        "Each line is a process of its own, on one core. The machine was shared and often several times overbooked:",
+        "Each line is a process of its own, on one core. The machine was shared with other work:",
         "seconds by the clock are upper bounds. Seconds of the processor say what the work itself took; they grow with",
         "the load, too, but less. Memory is the largest resident set.",
         "",

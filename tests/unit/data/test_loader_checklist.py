@@ -627,7 +627,7 @@ LIMIT_MB = 30
 
 
 def test_line_9_a_large_file_is_streamed_under_a_limit_of_memory(tmp_path: Path) -> None:
-    """A file of 60 MB makes the process grow by less than 30 MB; `make bench-formats` reads one of 2 GB."""
+    """A file of 60 MB makes the process grow by less than 30 MB; `make bench-formats` can read one of 2 GB."""
     path = tmp_path / "large.json"
     polygon = ", ".join(f"{n % 7}.{n % 97:02}, {n % 5}.5" for n in range(500))
     annotation = f'{{"id": %d, "image_id": %d, "category_id": 1, "segmentation": [[{polygon}]]}}'
