@@ -78,19 +78,38 @@ export class Pen {
     let beforeY = (points[1] - top) * zoom;
     let [lowX, highX, lowY, highY] = [beforeX, beforeX, beforeY, beforeY];
     context.moveTo(beforeX, beforeY);
+    let beforeSide = this.side(beforeX, beforeY, width);
+    let skipped = false;
+    let [x, y] = [beforeX, beforeY];
     for (let place = 2; place <= last; place += 2) {
-      const x = (points[place] - left) * zoom;
-      const y = (points[place + 1] - top) * zoom;
+      const [farX, farY] = [x, y];
+      x = (points[place] - left) * zoom;
+      y = (points[place + 1] - top) * zoom;
       if (place < last && Math.abs(x - beforeX) < 1 && Math.abs(y - beforeY) < 1) continue;
+      const side = this.side(x, y, width);
+      if (place < last && side & beforeSide) {
+        skipped = true;
+        continue;
+      }
+      // A run beyond one border is drawn as one line to its end, which lies beyond that border too.
+      if (skipped) context.lineTo(farX, farY);
+      skipped = false;
       context.lineTo(x, y);
       beforeX = x;
       beforeY = y;
+      beforeSide = side;
       if (x < lowX) lowX = x;
       else if (x > highX) highX = x;
       if (y < lowY) lowY = y;
       else if (y > highY) highY = y;
     }
     this.mark(lowX - width, lowY - width, highX + width, highY + width);
+  }
+
+  /** Beyond which borders of the window a line of this width lies here, a bit for each. @param {number} x @param {number} y @param {number} width */
+  side(x, y, width) {
+    const across = x < -width ? 1 : x > this.view.width + width ? 2 : 0;
+    return across | (y < -width ? 4 : y > this.view.height + width ? 8 : 0);
   }
 
   /**
