@@ -206,48 +206,52 @@ rule plot_census:
         "../scripts/plot_census.py"
 
 
-rule plot_calibration:
-    """Draw what scores and predicted IoUs mean: the share of good masks among those that have them."""
-    input:
-        index="results/iter_{iteration}/index.zarr",
-        answers="results/iter_{iteration}/answers.parquet",
-        truth_match=if_truth("results/iter_{iteration}/truth_match.parquet"),
-    output:
-        svg=report(
-            "results/iter_{iteration}/figures/calibration.svg",
-            caption="report/calibration.rst",
-            category="2 Masks",
-            subcategory="iteration {iteration}",
-            labels={"figure": "Calibration of score and predicted IoU"},
-        ),
-        png="results/iter_{iteration}/figures/calibration.png",
-        csv="results/iter_{iteration}/figures/calibration.csv",
-    log:
-        "logs/plot_calibration/{iteration}.log",
-    benchmark:
-        "benchmarks/plot_calibration/{iteration}.tsv"
-    conda:
-        "../envs/segloop.yaml"
-    resources:
-        mem_mb=growing(8000),
-        runtime=growing(60),
-    params:
-        t_iou=CONFIG.annotation.t_iou,
-    script:
-        "../scripts/plot_calibration.py"
+rule plot_masks:
+    """Draw the masks of an iteration: galleries, neighbours, clusters, their map, and what scores mean.
 
-
-rule plot_clusters:
-    """Draw the most and least pure clusters, the splits of one, and masks on the border by category."""
+    One job for all of these figures: each would read the same stores, and wait for its own turn in the queue.
+    """
     input:
+        predictions=predictions_of,
+        partitions="results/iter_{iteration}/partitions.zarr",
+        reduced="results/iter_{iteration}/reduced.zarr",
         tree="results/iter_{iteration}/tree.zarr",
         index="results/iter_{iteration}/index.zarr",
         answers="results/iter_{iteration}/answers.parquet",
         verdicts="results/iter_{iteration}/verdicts.parquet",
-        predictions=predictions_of,
+        truth_match=if_truth("results/iter_{iteration}/truth_match.parquet"),
         shards="resources/pool/shards",
         seed_set="resources/seed/train.json",
     output:
+        accepted=report(
+            "results/iter_{iteration}/figures/accepted.png",
+            caption="report/gallery.rst",
+            category="2 Masks",
+            subcategory="iteration {iteration}",
+            labels={"figure": "Accepted masks"},
+        ),
+        rejected=report(
+            "results/iter_{iteration}/figures/rejected.png",
+            caption="report/gallery.rst",
+            category="2 Masks",
+            subcategory="iteration {iteration}",
+            labels={"figure": "Rejected masks"},
+        ),
+        undecided=report(
+            "results/iter_{iteration}/figures/undecided.png",
+            caption="report/gallery.rst",
+            category="2 Masks",
+            subcategory="iteration {iteration}",
+            labels={"figure": "Undecided masks"},
+        ),
+        neighbours=report(
+            "results/iter_{iteration}/figures/neighbours.png",
+            caption="report/neighbours.rst",
+            category="2 Masks",
+            subcategory="iteration {iteration}",
+            labels={"figure": "Nearest neighbours"},
+        ),
+        neighbours_ids="results/iter_{iteration}/figures/neighbours.json",
         purity=report(
             "results/iter_{iteration}/figures/clusters.png",
             caption="report/clusters.rst",
@@ -270,10 +274,27 @@ rule plot_clusters:
             subcategory="iteration {iteration}",
             labels={"figure": "Accepted, rejected, borderline masks by category"},
         ),
+        map=report(
+            "results/iter_{iteration}/figures/map.html",
+            caption="report/map.rst",
+            category="2 Masks",
+            subcategory="iteration {iteration}",
+            labels={"figure": "Embedding map"},
+        ),
+        map_csv="results/iter_{iteration}/figures/map.csv",
+        calibration=report(
+            "results/iter_{iteration}/figures/calibration.svg",
+            caption="report/calibration.rst",
+            category="2 Masks",
+            subcategory="iteration {iteration}",
+            labels={"figure": "Calibration of score and predicted IoU"},
+        ),
+        calibration_png="results/iter_{iteration}/figures/calibration.png",
+        calibration_csv="results/iter_{iteration}/figures/calibration.csv",
     log:
-        "logs/plot_clusters/{iteration}.log",
+        "logs/plot_masks/{iteration}.log",
     benchmark:
-        "benchmarks/plot_clusters/{iteration}.tsv"
+        "benchmarks/plot_masks/{iteration}.tsv"
     conda:
         "../envs/segloop.yaml"
     resources:
@@ -281,42 +302,10 @@ rule plot_clusters:
         runtime=growing(60),
     params:
         report=section("report"),
+        t_iou=CONFIG.annotation.t_iou,
         seed=CONFIG.seed,
     script:
-        "../scripts/plot_clusters.py"
-
-
-rule plot_embedding_map:
-    """Draw a sample of masks by their embeddings, to zoom into and to look at one by one."""
-    input:
-        reduced="results/iter_{iteration}/reduced.zarr",
-        predictions=predictions_of,
-        shards="resources/pool/shards",
-        verdicts="results/iter_{iteration}/verdicts.parquet",
-        seed_set="resources/seed/train.json",
-    output:
-        html=report(
-            "results/iter_{iteration}/figures/map.html",
-            caption="report/map.rst",
-            category="2 Masks",
-            subcategory="iteration {iteration}",
-            labels={"figure": "Embedding map"},
-        ),
-        csv="results/iter_{iteration}/figures/map.csv",
-    log:
-        "logs/plot_embedding_map/{iteration}.log",
-    benchmark:
-        "benchmarks/plot_embedding_map/{iteration}.tsv"
-    conda:
-        "../envs/segloop.yaml"
-    resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
-    params:
-        report=section("report"),
-        seed=CONFIG.seed,
-    script:
-        "../scripts/plot_embedding_map.py"
+        "../scripts/plot_masks.py"
 
 
 rule write_card:
@@ -366,81 +355,3 @@ rule plot_dataset_sizes:
         "../envs/segloop.yaml"
     script:
         "../scripts/plot_dataset_sizes.py"
-
-
-rule plot_neighbours:
-    """Draw the nearest neighbours of random queries, as in Figures 3-4 and 3-5 of the thesis."""
-    input:
-        partitions="results/iter_{iteration}/partitions.zarr",
-        predictions=predictions_of,
-        shards="resources/pool/shards",
-        seed_set="resources/seed/train.json",
-    output:
-        png=report(
-            "results/iter_{iteration}/figures/neighbours.png",
-            caption="report/neighbours.rst",
-            category="2 Masks",
-            subcategory="iteration {iteration}",
-            labels={"figure": "Nearest neighbours"},
-        ),
-        ids="results/iter_{iteration}/figures/neighbours.json",
-    log:
-        "logs/plot_neighbours/{iteration}.log",
-    benchmark:
-        "benchmarks/plot_neighbours/{iteration}.tsv"
-    conda:
-        "../envs/segloop.yaml"
-    resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
-    params:
-        report=section("report"),
-        seed=CONFIG.seed,
-    script:
-        "../scripts/plot_neighbours.py"
-
-
-rule plot_galleries:
-    """Draw random accepted, rejected and undecided masks."""
-    input:
-        predictions=predictions_of,
-        verdicts="results/iter_{iteration}/verdicts.parquet",
-        shards="resources/pool/shards",
-        seed_set="resources/seed/train.json",
-        truth_match=if_truth("results/iter_{iteration}/truth_match.parquet"),
-    output:
-        accepted=report(
-            "results/iter_{iteration}/figures/accepted.png",
-            caption="report/gallery.rst",
-            category="2 Masks",
-            subcategory="iteration {iteration}",
-            labels={"figure": "Accepted masks"},
-        ),
-        rejected=report(
-            "results/iter_{iteration}/figures/rejected.png",
-            caption="report/gallery.rst",
-            category="2 Masks",
-            subcategory="iteration {iteration}",
-            labels={"figure": "Rejected masks"},
-        ),
-        undecided=report(
-            "results/iter_{iteration}/figures/undecided.png",
-            caption="report/gallery.rst",
-            category="2 Masks",
-            subcategory="iteration {iteration}",
-            labels={"figure": "Undecided masks"},
-        ),
-    log:
-        "logs/plot_galleries/{iteration}.log",
-    benchmark:
-        "benchmarks/plot_galleries/{iteration}.tsv"
-    conda:
-        "../envs/segloop.yaml"
-    resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
-    params:
-        report=section("report"),
-        seed=CONFIG.seed,
-    script:
-        "../scripts/plot_galleries.py"
