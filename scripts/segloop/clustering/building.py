@@ -118,7 +118,7 @@ def build_tree(
         labels = np.asarray(category, np.int32) if config.scope == "category" else np.zeros(len(category), np.int32)
         parts = partition(source, labels, allowed, seed)
         leaves, offset = parts.leaves(), parts.offsets()
-        trees = list(_trees(source, parts, leaves, offset, config.linkage))
+        trees = list(_trees(source, parts, leaves, offset, config))
     return join(
         trees,
         part_offset=offset,
@@ -136,8 +136,8 @@ def _trees(
     parts: Partitioning,
     leaves: npt.NDArray[np.int64],
     offset: npt.NDArray[np.int64],
-    linkage: str,
+    config: ClusteringConfig,
 ) -> Iterator[PartitionTree]:
     for start, stop in zip(offset[:-1].tolist(), offset[1:].tolist(), strict=True):
         rows = leaves[start:stop]
-        yield partition_tree(unit_rows(source.read(rows), parts.norm[rows]), linkage)
+        yield partition_tree(unit_rows(source.read(rows), parts.norm[rows]), config.linkage, config.threads)

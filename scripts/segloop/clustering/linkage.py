@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from segloop.clustering import distances
-from segloop.clustering.numerics import memory_limit, numerical_threads
+from segloop.clustering.numerics import memory_limit
 from segloop.clustering.planning import deal, link_bytes, link_request, link_seconds
 from segloop.config import ClusteringConfig
 from segloop.errors import SegloopError
@@ -147,8 +147,7 @@ def _trees(
     for part in tqdm(own.tolist(), desc="linking partitions", disable=True if quiet else None):
         start, stop = int(source.part_offset[part]), int(source.part_offset[part + 1])
         try:
-            with numerical_threads(config.threads):
-                tree = partition_tree(_unit_rows(source, start, stop), config.linkage)
+            tree = partition_tree(_unit_rows(source, start, stop), config.linkage, config.threads)
         except MemoryError:
             needed = link_bytes(stop - start, source.dim) / 1e6
             raise SegloopError(
@@ -162,7 +161,7 @@ def _unit_rows(source: Slabs, start: int, stop: int) -> npt.NDArray[np.float32]:
     return distances.unit_rows(source.embeddings(start, stop), source.lengths(start, stop))
 
 
-def partition_tree(unit: npt.NDArray[np.float32], linkage: str) -> PartitionTree:
+def partition_tree(unit: npt.NDArray[np.float32], linkage: str, threads: int = 1) -> PartitionTree:
     """Return the exact tree of one partition.
 
     Parameters
@@ -171,6 +170,8 @@ def partition_tree(unit: npt.NDArray[np.float32], linkage: str) -> PartitionTree
         n >= 1 rows of length 1, float32 [n, D].
     linkage
         `average`, `complete` (both on 1 - cos) or `ward` (on Euclidean distance).
+    threads
+        How many compute the distances.
 
     Notes
     -----
@@ -178,7 +179,7 @@ def partition_tree(unit: npt.NDArray[np.float32], linkage: str) -> PartitionTree
     """
     n = len(unit)
     mean = unit.mean(axis=0, dtype=np.float64).astype(np.float32)
-    merges = link(distances.condensed(unit, linkage), n, linkage)
+    merges = link(distances.condensed(unit, linkage, threads), n, linkage)
     left, right = merges[:, 0].astype(np.uint32), merges[:, 1].astype(np.uint32)
     size = np.concatenate([np.ones(n, np.uint32), merges[:, 3].astype(np.uint32)])
     # Rounding in the linkage may leave a parent a last bit below its child.

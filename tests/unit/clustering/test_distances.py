@@ -28,10 +28,11 @@ def test_condensed_equals_scipy(rows: npt.NDArray[np.float32]) -> None:
     assert np.allclose(distances.condensed(unit, "ward") ** 2, expected**2, atol=2e-6)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("n", [1, 2, 511, 512, 513, 1100])
-def test_blocks_meet_without_gap(n: int) -> None:
+def test_blocks_meet_without_gap(n: int, threads: int) -> None:
     unit = distances.unit_rows(np.random.default_rng(n).random((n, 5), np.float32) + np.float32(0.1))
-    found = distances.condensed(unit, "average")
+    found = distances.condensed(unit, "average", threads)
     assert found.shape == (n * (n - 1) // 2,)
     assert np.allclose(found, pdist(unit.astype(np.float64), "cosine") if n > 1 else [], atol=1e-6)
 
