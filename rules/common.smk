@@ -1,6 +1,7 @@
 # Functions that rules use: three to five lines each, calling the tested package.
 import sys
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
@@ -22,12 +23,8 @@ RETENTION = ["embeddings", "low_scores"]
 # What reads the embeddings or the low-scored predictions of an iteration, by what it writes; figures come on top.
 READERS = ["tree.zarr", "reduced.zarr", "separability.json", "training_set.json"]
 ITERATION_FIGURES = [
-    "results/iter_{iteration}/figures/neighbours.png",
     "results/iter_{iteration}/figures/accepted.png",
     "results/iter_{iteration}/figures/separability.svg",
-    "results/iter_{iteration}/figures/calibration.svg",
-    "results/iter_{iteration}/figures/clusters.png",
-    "results/iter_{iteration}/figures/map.html",
     "results/iter_{iteration}/card.md",
 ]
 
@@ -180,15 +177,23 @@ def detector_memory():
     return 16_000 if gpus() else 4000
 
 
+def wanted_iterations():
+    """Return the last iteration that is wanted for now: `loop.until`, or all."""
+    return min(
+        CONFIG.loop.iterations if CONFIG.loop.until is None else CONFIG.loop.until,
+        CONFIG.loop.iterations,
+    )
+
+
 def answered_iterations():
     """Return the last iteration whose questions are or can be answered: all, unless people have not finished one."""
-    for iteration in range(1, CONFIG.loop.iterations + 1):
+    for iteration in range(1, wanted_iterations() + 1):
         complete = (
             Path(CONFIG.annotation.answers_root) / f"iter_{iteration}" / "complete.json"
         )
         if CONFIG.annotation.annotator == "people" and not complete.exists():
             return iteration - 1
-    return CONFIG.loop.iterations
+    return wanted_iterations()
 
 
 def last_iteration():
@@ -209,7 +214,7 @@ def last_iteration():
 
 def waits_for_answers(last):
     """Tell whether the run cannot go on after iteration `last` because people have not answered yet."""
-    return last == answered_iterations() < CONFIG.loop.iterations
+    return last == answered_iterations() < wanted_iterations()
 
 
 def tree_that_waits(wildcards):
@@ -287,14 +292,25 @@ def collected_masks(wildcards):
 def control_evaluations(wildcards):
     """Return the evaluations of the control, if there is one."""
     iterations = range(1, last_iteration() + 1) if CONFIG.loop.control else []
-    return expand(
-        "results/control/iter_{iteration}/evaluation.json", iteration=iterations
+    return what_is_due(
+        expand("results/control/iter_{iteration}/evaluation.json", iteration=iterations)
     )
+
+
+def what_is_due(comparisons):
+    """Return these files; of a run that goes on later, those that are there: comparisons are trained at the end."""
+    if wanted_iterations() == CONFIG.loop.iterations:
+        return comparisons
+    return list(takewhile(lambda path: Path(path).exists(), comparisons))
 
 
 def upper_bound_evaluation(wildcards):
     """Return the evaluation of the upper bound, if there is one."""
-    return ["results/upper_bound/evaluation.json"] if CONFIG.loop.upper_bound else []
+    return (
+        what_is_due(["results/upper_bound/evaluation.json"])
+        if CONFIG.loop.upper_bound
+        else []
+    )
 
 
 def report_figures(wildcards):
@@ -583,7 +599,7 @@ def how_to_go_on():
     return redrawing(last, Path.cwd(), CONFIG.annotation) + (
         f"\n{separability_line(measured)}\n"
         + asking(last + 1, Path.cwd(), CONFIG.annotation)
-        if last < CONFIG.loop.iterations and measured.exists()
+        if last < wanted_iterations() and measured.exists()
         else ""
     )
 

@@ -40,6 +40,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("snakemake", nargs="*", help="a target, and after `--` further arguments for Snakemake")
     run.set_defaults(command=_run)
 
+    report = commands.add_parser("report", help="build the report of what is done, whether the run has ended or not")
+    report.add_argument("--profile", default="profiles/local", help="Snakemake profile (default: %(default)s)")
+    report.add_argument("--configfile", required=True, type=Path, help="configuration of the run")
+    report.add_argument("--directory", required=True, type=Path, help="run directory")
+    report.add_argument("--output", type=Path, metavar="FILE.html", help="the page (default: report.html there)")
+    report.set_defaults(command=_report)
+
     status = commands.add_parser("status", help="tell from its files how far a run is and what takes its space")
     status.add_argument("--directory", required=True, type=Path, help="run directory")
     status.set_defaults(command=_status)
@@ -245,6 +252,18 @@ def _run(options: argparse.Namespace) -> int:
         left_over_jobs=options.left_over,
         every=options.every,
     )
+
+
+def _report(options: argparse.Namespace) -> int:
+    from segloop.running import build_report
+
+    page = options.output or options.directory / "report.html"
+    status = build_report(
+        profile=options.profile, configfile=options.configfile, directory=options.directory, output=page
+    )
+    if not status:
+        print(f"report: {page}")
+    return status
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -669,6 +669,9 @@ class LoopConfig(Section):
 
     iterations: Annotated[int, Field(ge=0, le=255)] = 6
     """Iterations after the seed model (the thesis: 6)."""
+    until: Natural | None = None
+    """Go no further than this iteration for now; `iterations` stays the plan. `segloop report` sets it for a run that
+    has not ended."""
     stop: Literal["never"] | list[Literal["no_new_masks", "no_better_ap", "cost"]] = "never"
     """`never`, or a list of rules that end the run earlier: `no_new_masks`, `no_better_ap`, `cost` (the last iteration
     cost more than its masks are worth)."""

@@ -63,8 +63,7 @@ def run_workflow(
     """
     load_file(configfile)
     directory.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
-    command += ["--profile", find_profile(profile), "--configfile", str(configfile), "--directory", str(directory)]
+    command = _snakemake(profile, configfile, directory)
     dry = bool(_DRY & set(arguments))
     if not dry:
         settle(directory, left_over_jobs)
@@ -79,6 +78,64 @@ def run_workflow(
     print("\n" + text_table(read_json(summary)))
     print(f"results: {summary}" + (f"\nreport:  {page}" if page.exists() else ""))
     return status
+
+
+def build_report(*, profile: str, configfile: Path, directory: Path, output: Path) -> int:
+    """Build the report of a run from the iterations that are done, whether it has ended or not.
+
+    Figures that are missing are drawn; nothing is trained, predicted or asked.
+
+    Parameters
+    ----------
+    output
+        The page to write.
+
+    Returns
+    -------
+    Snakemake's exit status.
+
+    Raises
+    ------
+    SegloopError
+        If not even the seed model is done, or another Snakemake works in the directory.
+    """
+    planned = load_file(configfile).loop.iterations
+    last = _last_done(directory, planned)
+    if claimed(directory):
+        raise SegloopError(f"a Snakemake works in {directory}. Build the report when it has stopped.")
+    command = [*_snakemake(profile, configfile, directory), "--rerun-triggers", "mtime"]
+    if last < planned and not _stopped(directory):
+        print(f"{last} of {planned} iterations are done: the report is of these", flush=True)
+        command += ["--config", f"loop={{until: {last}}}"]
+    return _call(command, directory) or _call([*command, "--report", str(output.absolute())], directory)
+
+
+def _last_done(directory: Path, planned: int) -> int:
+    """Return the last of the iterations that are done with all before them."""
+    done = [(directory / f"results/iter_{iteration}/summary.json").exists() for iteration in range(planned + 1)]
+    if not done[0]:
+        raise SegloopError(f"{directory} holds no iteration that is done, so that there is nothing to report.")
+    return (done + [False]).index(False) - 1
+
+
+def _stopped(directory: Path) -> bool:
+    """Tell whether a rule ended the run before all its iterations."""
+    summary = directory / "results" / "summary.json"
+    # "iterations" may be of an earlier configuration, with fewer of them.
+    return summary.exists() and read_json(summary).get("stop_reason") not in (None, "iterations")
+
+
+def _snakemake(profile: str, configfile: Path, directory: Path) -> list[str]:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
+    return [
+        *command,
+        "--profile",
+        find_profile(profile),
+        "--configfile",
+        str(configfile),
+        "--directory",
+        str(directory),
+    ]
 
 
 def find_profile(name: str) -> str:

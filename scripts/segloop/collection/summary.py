@@ -258,7 +258,7 @@ def summarise_run(
     control_evaluations
         Of the iterations 1..last, or none. Of a run that a rule stopped, there may be fewer summaries than these.
     output
-        {"schema_version", "iterations": [a summary each], "stop_reason", "control": {"1": {"ap", "ap50"}, ...} or null,
+        {"schema_version", "iterations": [a summary each], "stop_reason", "planned_iterations", "control": {"1": {"ap", "ap50"}, ...} or null,
         "upper_bound": {"ap", "ap50"} or null, "versions": {library: version}}.
 
     Raises
@@ -277,6 +277,7 @@ def summarise_run(
             "schema_version": SCHEMA_VERSION,
             "iterations": rows,
             "stop_reason": stop_reason(rows, loop),
+            "planned_iterations": loop.iterations,
             "control": control or None,
             "upper_bound": None if upper_bound_evaluation is None else _ap(upper_bound_evaluation),
             "versions": versions(),

@@ -21,13 +21,16 @@ class RunSummary:
     upper_bound
         AP and AP50 of the model trained on the seed set and all truth of the pool.
     stop_reason
-        Why the run ended.
+        Why the run ended; None: it has not.
+    planned
+        Iterations that the configuration asks for, if it is known.
     """
 
     iterations: list[dict[str, Any]]
     control: dict[int, dict[str, Any]]
     upper_bound: dict[str, Any] | None
     stop_reason: str | None
+    planned: int | None = None
 
 
 def read_run(path: Path) -> RunSummary:
@@ -47,6 +50,7 @@ def read_run(path: Path) -> RunSummary:
         control=_control(content.get("control"), iterations),
         upper_bound=content.get("upper_bound") or None,
         stop_reason=content.get("stop_reason"),
+        planned=content.get("planned_iterations"),
     )
 
 

@@ -250,6 +250,11 @@ def _notes(run: RunSummary) -> list[str]:
         notes.insert(0, _of_detectors(run.iterations[-1]))
     if run.stop_reason:
         notes.insert(0, _STOPPED.get(run.stop_reason, f"The run ended: {run.stop_reason}."))
+    elif run.planned is not None and run.iterations:
+        last = run.iterations[-1]["iteration"]
+        notes.insert(
+            0, f"The run has not ended: {last} of {run.planned} iterations are done. All figures are of these."
+        )
     return notes
 
 
