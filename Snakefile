@@ -30,10 +30,8 @@ wildcard_constraints:
 # Cheap steps: on a cluster they run beside Snakemake, which saves each of them its turn in the queue.
 localrules:
     all,
-    plot_ap,
-    plot_effort,
     plot_dataset_sizes,
-    plot_questions,
+    plot_run,
     plot_separability,
     record_run,
     summarise_run,

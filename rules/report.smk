@@ -9,8 +9,6 @@ RUN_FIGURES = [
     "results/figures/table31.html",
     "results/figures/costs.html",
     "results/figures/ap.svg",
-    "results/figures/questions.svg",
-    "results/figures/effort.svg",
     "results/figures/claims.html",
     "results/figures/bias.svg",
     "results/figures/dataset_sizes.svg",
@@ -61,63 +59,35 @@ rule tabulate_costs:
         "../scripts/tabulate_costs.py"
 
 
-rule plot_ap:
-    """Draw average precision over the iterations."""
+rule plot_run:
+    """Draw what the detector gained, iteration by iteration, and what that took."""
     input:
         summary="results/summary.json",
     output:
-        svg=report(
+        ap=report(
             "results/figures/ap.svg",
             caption="report/ap.rst",
             category="1 Run",
             labels={"figure": "Average precision by iteration"},
         ),
-        png="results/figures/ap.png",
-    log:
-        "logs/plot_ap.log",
-    benchmark:
-        "benchmarks/plot_ap.tsv"
-    conda:
-        "../envs/segloop.yaml"
-    script:
-        "../scripts/plot_ap.py"
-
-
-rule plot_questions:
-    """Draw questions and collected masks over the iterations."""
-    input:
-        summary="results/summary.json",
-    output:
-        svg=report(
+        ap_png="results/figures/ap.png",
+        ap_csv="results/figures/ap.csv",
+        questions=report(
             "results/figures/questions.svg",
             caption="report/questions.rst",
             category="1 Run",
             labels={"figure": "Questions and masks by iteration"},
         ),
-        png="results/figures/questions.png",
-    log:
-        "logs/plot_questions.log",
-    benchmark:
-        "benchmarks/plot_questions.tsv"
-    conda:
-        "../envs/segloop.yaml"
-    script:
-        "../scripts/plot_questions.py"
-
-
-rule plot_effort:
-    """Draw average precision by collected masks and by category, and what each iteration brought and cost."""
-    input:
-        summary="results/summary.json",
-    output:
-        ap=report(
+        questions_png="results/figures/questions.png",
+        questions_csv="results/figures/questions.csv",
+        ap_by_masks=report(
             "results/figures/ap_by_masks.svg",
             caption="report/ap_by_masks.rst",
             category="1 Run",
             labels={"figure": "Average precision by collected masks, and by category"},
         ),
-        ap_png="results/figures/ap_by_masks.png",
-        ap_csv="results/figures/ap_by_masks.csv",
+        ap_by_masks_png="results/figures/ap_by_masks.png",
+        ap_by_masks_csv="results/figures/ap_by_masks.csv",
         effort=report(
             "results/figures/effort.svg",
             caption="report/effort.rst",
@@ -127,13 +97,13 @@ rule plot_effort:
         effort_png="results/figures/effort.png",
         effort_csv="results/figures/effort.csv",
     log:
-        "logs/plot_effort.log",
+        "logs/plot_run.log",
     benchmark:
-        "benchmarks/plot_effort.tsv"
+        "benchmarks/plot_run.tsv"
     conda:
         "../envs/segloop.yaml"
     script:
-        "../scripts/plot_effort.py"
+        "../scripts/plot_run.py"
 
 
 rule tabulate_claims:

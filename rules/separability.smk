@@ -2,7 +2,7 @@
 #
 # Needs: results/iter_{iteration}/{partitions,tree,index}.zarr, the prediction shards, and what is known of the truth:
 #        truth_match.parquet in simulations, else the answers that people have given so far, if there are any.
-# Gives: results/iter_{iteration}/separability.json, results/iter_{iteration}/figures/separability.{svg,png}.
+# Gives: results/iter_{iteration}/separability.json, results/iter_{iteration}/figures/separability.{svg,png,csv}.
 
 
 rule measure_separability:
@@ -50,6 +50,7 @@ rule plot_separability:
             labels={"figure": "Separability"},
         ),
         png="results/iter_{iteration}/figures/separability.png",
+        csv="results/iter_{iteration}/figures/separability.csv",
     log:
         "logs/plot_separability/{iteration}.log",
     benchmark:

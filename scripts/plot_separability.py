@@ -14,6 +14,7 @@ def main(snakemake: Any) -> None:
             seed_set=Path(snakemake.input.seed_set),
             svg=Path(snakemake.output.svg),
             png=Path(snakemake.output.png),
+            table=Path(snakemake.output.csv),
         )
 
 

@@ -115,7 +115,7 @@ def _last_done(directory: Path, planned: int) -> int:
     done = [(directory / f"results/iter_{iteration}/summary.json").exists() for iteration in range(planned + 1)]
     if not done[0]:
         raise SegloopError(f"{directory} holds no iteration that is done, so that there is nothing to report.")
-    return (done + [False]).index(False) - 1
+    return [*done, False].index(False) - 1
 
 
 def _stopped(directory: Path) -> bool:

@@ -1,5 +1,8 @@
 """report.html in a real browser: it opens offline, shows every figure and asks no other host."""
 
+import re
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,8 +13,9 @@ from segloop.collection.explanation import explain
 from segloop.errors import SegloopError
 from segloop.files import read_json
 from segloop.reporting.explanation_page import explanation_text, write_explanation_page
+from segloop.running import build_report
 
-from ..loops import Loop
+from ..loops import TINY, Loop, same_results
 
 pytestmark = [pytest.mark.workflow, pytest.mark.browser]
 
@@ -32,6 +36,7 @@ FIGURES = {
     ],
     ("2 Masks", "iteration 2"): ["Nearest neighbours", "Accepted masks", "Rejected masks", "Undecided masks"],
 }
+OF_THE_RUN = ("results/summary.json", "results/ledger.json", "results/run.json", "results/census.json")
 BROKEN = (
     "Array.from(document.images).filter(image => image.complete && image.naturalWidth === 0).map(image => image.src)"
 )
@@ -69,6 +74,34 @@ def test_the_report_opens_offline_and_shows_every_figure(undisturbed: Loop, tmp_
         browser.close()
     assert foreign == []
     assert errors == []
+
+
+def test_a_run_that_has_not_ended_is_reported_as_far_as_it_is_done(undisturbed: Loop, tmp_path: Path) -> None:
+    loop = undisturbed.copy(tmp_path / "run")
+    # Cut off in the second iteration: trained, partly predicted; nothing of the whole run is there.
+    loop.remove("results/iter_2", "results/*.json", "results/figures", "results/control", "results/upper_bound")
+    again = [sys.executable, "-m", "segloop", "report", "--configfile", str(loop.configfile)]
+    again += ["--directory", str(loop.directory), "--output", str(tmp_path / "part.html")]
+    done = subprocess.run(again, env=loop.env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "1 of 2 iterations are done: the report is of these" in done.stdout
+    assert "<html" in (tmp_path / "part.html").read_text(encoding="utf-8")
+    assert not (loop.directory / "results" / "iter_2").exists()
+    assert not (loop.directory / "results" / "control").exists()
+    table = (loop.directory / "results/figures/table31.html").read_text(encoding="utf-8")
+    assert "The run has not ended: 1 of 2 iterations are done." in table
+    assert (
+        same_results(undisturbed, loop, ("results/iter_2", "results/control", "results/upper_bound", *OF_THE_RUN)) == []
+    )
+    # Going on, nothing of the first iteration is made again; the whole run's own files are, without `until`.
+    planned = loop.run("-n", "-q", "rules")
+    assert "summarise_run" in planned
+    assert re.search(r"^predict_shard +2$", planned, re.MULTILINE)
+
+
+def test_nothing_is_reported_of_a_run_that_has_done_nothing(tmp_path: Path) -> None:
+    with pytest.raises(SegloopError, match="no iteration that is done"):
+        build_report(profile="local", configfile=TINY, directory=tmp_path, output=tmp_path / "report.html")
 
 
 def test_the_embedding_map_shows_a_mask_where_the_cursor_is(undisturbed: Loop, chromium: str) -> None:

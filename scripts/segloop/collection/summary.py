@@ -258,8 +258,8 @@ def summarise_run(
     control_evaluations
         Of the iterations 1..last, or none. Of a run that a rule stopped, there may be fewer summaries than these.
     output
-        {"schema_version", "iterations": [a summary each], "stop_reason", "planned_iterations", "control": {"1": {"ap", "ap50"}, ...} or null,
-        "upper_bound": {"ap", "ap50"} or null, "versions": {library: version}}.
+        {"schema_version", "iterations": [a summary each], "stop_reason", "planned_iterations", "control": {"1": {"ap",
+        "ap50"}, ...} or null, "upper_bound": {"ap", "ap50"} or null, "versions": {library: version}}.
 
     Raises
     ------

@@ -1,6 +1,5 @@
 """What was collected beside what was predicted and what is there: bias, coverage, and pseudo-labels to truth."""
 
-import csv
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 
 from segloop.errors import SegloopError
-from segloop.files import atomic_file, read_json
+from segloop.files import read_json
+from segloop.reporting.numbers import write_csv
 from segloop.reporting.style import BLUE, GREEN, GREY, INK, ORANGE, new_figure, save, say_missing, style
 
 ADE20K_PER_IMAGE: Final = 18
@@ -67,14 +67,6 @@ def plot_bias(*, census: Path, svg: Path, png: Path, table: Path) -> None:
                 say_missing(each, "No mask has been collected.")
         save(figure, svg, png)
     write_csv(table, ("panel", "name", "predicted", "collected", "truth"), _rows(counted))
-
-
-def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write the numbers of a figure, whole or not at all; None becomes an empty cell."""
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(head)
-        writer.writerows(["" if value is None else value for value in row] for row in rows)
 
 
 def _rows(census: Census) -> Iterable[Sequence[object]]:

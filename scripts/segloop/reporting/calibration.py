@@ -13,7 +13,7 @@ from scipy.special import betaincinv
 from segloop.annotation.answers import REPLIES, YES, read_answers
 from segloop.annotation.oracle import good, read_truth_match
 from segloop.errors import SegloopError
-from segloop.reporting.bias import write_csv
+from segloop.reporting.numbers import write_csv
 from segloop.reporting.style import BLUE, GREY, INK, ORANGE, new_figure, save, say_missing, style
 from segloop.store.index import Index, read_index
 

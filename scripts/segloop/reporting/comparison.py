@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from segloop.errors import SegloopError
 from segloop.files import atomic_file
-from segloop.reporting.bias import write_csv
+from segloop.reporting.numbers import write_csv
 from segloop.reporting.style import (
     BLUE,
     GREEN,

@@ -7,21 +7,22 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from segloop.reporting.numbers import write_csv
 from segloop.reporting.style import BLUE, GREEN, GREY, INK, ORANGE, VERMILLION, new_figure, save, say_missing, style
 from segloop.reporting.summaries import RunSummary, percent, read_run
 
 Series = list[tuple[int, float]]
 
 
-def plot_ap(*, summary: Path, svg: Path, png: Path) -> None:
+def plot_ap(*, summary: Path, svg: Path, png: Path, table: Path) -> None:
     """Draw AP and AP50 per iteration, with control and upper bound where the run has them.
 
     Parameters
     ----------
     summary
         `results/summary.json`.
-    svg, png
-        Where the figure goes.
+    svg, png, table
+        The figure, and CSV of its numbers as shares: iteration (or `upper bound`), ap, ap50, control_ap, control_ap50.
 
     Raises
     ------
@@ -38,6 +39,16 @@ def plot_ap(*, summary: Path, svg: Path, png: Path) -> None:
         if len(handles) > 1:
             figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))
         save(figure, svg, png)
+    write_csv(table, ("iteration", "ap", "ap50", "control_ap", "control_ap50"), _ap_rows(run))
+
+
+def _ap_rows(run: RunSummary) -> list[list[object]]:
+    rows: list[list[object]] = []
+    for row in run.iterations:
+        control = run.control.get(int(row["iteration"]), {})
+        rows.append([row["iteration"], row.get("ap"), row.get("ap50"), control.get("ap"), control.get("ap50")])
+    bound = run.upper_bound
+    return rows + ([["upper bound", bound.get("ap"), bound.get("ap50"), None, None]] if bound else [])
 
 
 def _ap_panel(axes: Axes, run: RunSummary, key: str, title: str) -> None:
@@ -110,15 +121,15 @@ def _percent_range(axes: Axes, values: Sequence[float]) -> None:
     axes.set_ylim(max(low - room, 0.0) if low >= room else min(low, 0.0) - 0.4, high + room)
 
 
-def plot_questions(*, summary: Path, svg: Path, png: Path) -> None:
+def plot_questions(*, summary: Path, svg: Path, png: Path, table: Path) -> None:
     """Draw questions asked, masks collected, and masks per question, iteration by iteration.
 
     Parameters
     ----------
     summary
         `results/summary.json`.
-    svg, png
-        Where the figure goes.
+    svg, png, table
+        The figure, and CSV of its numbers: iteration, questions, collected, masks_per_question.
 
     Raises
     ------
@@ -140,6 +151,8 @@ def plot_questions(*, summary: Path, svg: Path, png: Path) -> None:
             say_missing(left, "No iteration of this run\nhas asked a question yet.")
             say_missing(right, "No yield without questions.")
         save(figure, svg, png)
+    keys = ("iteration", "questions", "collected", "masks_per_question")
+    write_csv(table, keys, ([row.get(key) for key in keys] for row in asked))
 
 
 def _question_bars(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from segloop.reporting.bias import write_csv
+from segloop.reporting.numbers import write_csv
 from segloop.reporting.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, new_figure, save, say_missing, style
 from segloop.reporting.summaries import RunSummary, read_run
 

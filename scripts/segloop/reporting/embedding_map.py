@@ -14,7 +14,7 @@ from segloop.annotation.verdicts import WORDS, read_verdicts
 from segloop.clustering.numerics import numerical_threads
 from segloop.files import atomic_file
 from segloop.randomness import generator, seed_of
-from segloop.reporting.bias import write_csv
+from segloop.reporting.numbers import write_csv
 from segloop.reporting.shown import ShownMask, category_names, draw_shown, look_up
 from segloop.reporting.style import BLUE, GREY, ORANGE
 from segloop.store.reduced import count_reduced, read_reduced_rows

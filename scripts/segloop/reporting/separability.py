@@ -1,6 +1,7 @@
 """The picture of what clustering can be expected to do, and one line of it for a terminal."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from segloop.errors import SegloopError
 from segloop.files import read_json
 from segloop.reporting.curves import short_count
+from segloop.reporting.numbers import write_csv
 from segloop.reporting.shown import category_names
 from segloop.reporting.style import BLUE, GREY, INK, ORANGE, PALE, new_figure, save, say_missing, style
 
@@ -20,7 +22,7 @@ _NAME = 22
 """Letters of a category's name."""
 
 
-def plot_separability(*, separability: Path, seed_set: Path, svg: Path, png: Path) -> None:
+def plot_separability(*, separability: Path, seed_set: Path, svg: Path, png: Path, table: Path) -> None:
     """Draw categories, partitions, depth of the tree, and how far good masks have good neighbours.
 
     Parameters
@@ -29,8 +31,8 @@ def plot_separability(*, separability: Path, seed_set: Path, svg: Path, png: Pat
         `separability.json` of an iteration.
     seed_set
         The canonical seed set, for the names of the categories.
-    svg, png
-        Where the figure goes.
+    svg, png, table
+        The figure, and CSV of its numbers: panel, name, count, good_share, auc.
 
     Raises
     ------
@@ -47,6 +49,23 @@ def plot_separability(*, separability: Path, seed_set: Path, svg: Path, png: Pat
         _partitions_panel(right, measured)
         figure.supxlabel(_left_out(measured), fontsize=9, color=GREY)
         save(figure, svg, png)
+    write_csv(table, ("panel", "name", "count", "good_share", "auc"), _rows(measured, names))
+
+
+def _rows(measured: Measured, names: dict[int, str]) -> Iterator[tuple[object, ...]]:
+    """Yield what the panels show; a range of numbers is named by its ends."""
+    for bar in measured["by_share"] or []:
+        name = f"{100 * bar['mean_share']:.4g} % good among the neighbours"
+        yield "neighbours", name, bar["masks"], bar["good"] / bar["masks"], None
+    for row in measured["categories"]["of_the_largest"]:
+        yield "category", _whole_name(row["category"], names), row["predictions"], row["good_share"], row["auc"]
+    depth = measured["tree"]["depth"]
+    if depth["max"] is not None:
+        width = depth["histogram"]["width"]
+        for place, leaves in enumerate(depth["histogram"]["leaves"]):
+            yield "merges above a mask", f"{place * width} to {(place + 1) * width - 1}", leaves, None, None
+    for place, count in enumerate(measured["partitions"]["histogram"]["count"]):
+        yield "predictions in a partition", f"{1 << place} to {(2 << place) - 1}", count, None, None
 
 
 def read_separability(path: Path) -> Measured:
@@ -204,8 +223,12 @@ def _category_words(row: dict[str, Any]) -> str:
     return words if row["auc"] is None else f"{words}, AUC {row['auc']:.2f}"
 
 
+def _whole_name(category: int, names: dict[int, str]) -> str:
+    return names.get(category, f"category {category}")
+
+
 def _name(category: int, names: dict[int, str]) -> str:
-    name = names.get(category, f"category {category}")
+    name = _whole_name(category, names)
     # Names of one family begin alike and end alike: the middle is left out.
     return name if len(name) <= _NAME else f"{name[: _NAME // 2]}…{name[-(_NAME // 2 - 1) :]}"
 

@@ -4,12 +4,12 @@ The numbers are those of J. Hu, "Clustering for Large-scale Segmentation Dataset
 and its table differ, both are given.
 """
 
-import csv as csv_format
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
 from segloop.files import atomic_file
+from segloop.reporting.numbers import write_csv
 from segloop.reporting.summaries import RunSummary, percent, read_run, total
 from segloop.reporting.table_page import table_page
 
@@ -110,7 +110,8 @@ def table_31(*, summary: Path, csv: Path, html: Path) -> None:
     """
     run = read_run(summary)
     rows = table_rows(run)
-    _write_csv(csv, rows)
+    names = [column.name for column in fields(Row)]
+    write_csv(csv, names, ([getattr(row, name) for name in names] for row in rows))
     with atomic_file(html) as temporary:
         temporary.write_text(_page(run, rows), encoding="utf-8")
 
@@ -174,15 +175,6 @@ def _pooled_precision(rows: list[dict[str, Any]]) -> float | None:
     if not counted or any(precision is None for _, precision in counted):
         return None
     return float(sum(n * precision for n, precision in counted) / sum(n for n, _ in counted))
-
-
-def _write_csv(path: Path, rows: list[Row]) -> None:
-    names = [column.name for column in fields(Row)]
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv_format.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        for row in rows:
-            writer.writerow(["" if (value := getattr(row, name)) is None else value for name in names])
 
 
 def _columns(rows: list[Row]) -> list[str]:

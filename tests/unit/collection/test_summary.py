@@ -258,6 +258,7 @@ def test_a_run_without_comparisons(tmp_path):
     )
     found = json.loads((tmp_path / "summary.json").read_text())
     assert (found["control"], found["upper_bound"], found["stop_reason"]) == (None, None, None)
+    assert found["planned_iterations"] == 2
 
 
 def test_the_certified_precision_is_that_of_all_accepted_masks(run):

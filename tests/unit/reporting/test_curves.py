@@ -20,7 +20,7 @@ BOTH = pytest.mark.parametrize("plot", [plot_ap, plot_questions])
 
 def draw(plot: Plot, summary: Path, folder: Path) -> tuple[Path, Path]:
     svg, png = folder / "figure.svg", folder / "figure.png"
-    plot(summary=summary, svg=svg, png=png)
+    plot(summary=summary, svg=svg, png=png, table=folder / "figure.csv")
     return svg, png
 
 
@@ -35,7 +35,7 @@ def test_both_formats_are_written_and_open(plot: Plot, full: Path, tmp_path: Pat
     assert ElementTree.parse(svg).getroot().tag.endswith("svg")
     with Image.open(png) as image:
         assert image.size == (1296, 619)
-    assert sorted(path.name for path in svg.parent.iterdir()) == ["figure.png", "figure.svg"]
+    assert sorted(path.name for path in svg.parent.iterdir()) == ["figure.csv", "figure.png", "figure.svg"]
 
 
 @BOTH
@@ -49,6 +49,17 @@ def test_nothing_of_this_machine_stands_in_the_file(plot: Plot, full: Path, tmp_
     svg, _ = draw(plot, full, tmp_path)
     assert "dc:date" not in words(svg)
     assert str(tmp_path) not in words(svg)
+
+
+def test_the_numbers_stand_beside_the_figures(full: Path, tmp_path: Path) -> None:
+    draw(plot_ap, full, tmp_path)
+    head, first, *_, last = (tmp_path / "figure.csv").read_text(encoding="utf-8").splitlines()
+    assert head == "iteration,ap,ap50,control_ap,control_ap50"
+    assert first.startswith("0,")
+    assert last.startswith("upper bound,0.353,")
+    draw(plot_questions, full, tmp_path)
+    lines = (tmp_path / "figure.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[:2] == ["iteration,questions,collected,masks_per_question", "1,800,200,0.25"]
 
 
 def test_control_and_upper_bound_are_named_where_there_are_any(full: Path, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def draw(tmp_path: Path) -> Callable[[Measured], tuple[str, Path]]:
         )
         write_json(path, measured)
         svg, png = tmp_path / folder / "a.svg", tmp_path / folder / "a.png"
-        plot_separability(separability=path, seed_set=seed_set, svg=svg, png=png)
+        plot_separability(separability=path, seed_set=seed_set, svg=svg, png=png, table=svg.with_suffix(".csv"))
         assert ElementTree.parse(svg).getroot().tag.endswith("svg")
         return svg.read_text(encoding="utf-8"), png
 
@@ -174,7 +174,14 @@ def test_what_is_measured_can_be_drawn(iteration: Callable[..., Iteration], tmp_
     assert read_json(tmp_path / "separability.json")["auc"]["neighbours"] is not None
     figures = [tmp_path / "a.svg", tmp_path / "a.png"]
     plot_separability(
-        separability=tmp_path / "separability.json", seed_set=made.seed_set, svg=figures[0], png=figures[1]
+        separability=tmp_path / "separability.json",
+        seed_set=made.seed_set,
+        svg=figures[0],
+        png=figures[1],
+        table=tmp_path / "numbers.csv",
     )
+    numbers = (tmp_path / "numbers.csv").read_text(encoding="utf-8").splitlines()
+    assert numbers[0] == "panel,name,count,good_share,auc"
+    assert any(line.startswith("category,green,") for line in numbers)
     assert "<!-- green -->" in figures[0].read_text(encoding="utf-8")
     assert separability_line(tmp_path / "separability.json").startswith("iteration 1: 24 predictions in 3 categories")

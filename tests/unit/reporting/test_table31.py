@@ -102,6 +102,12 @@ def test_what_is_unknown_is_a_dash_not_a_zero(summary: Callable[..., Path], tmp_
     assert len(rows) == 9  # seed, six iterations of the thesis, all, upper bound
 
 
+def test_a_run_that_has_not_ended_says_how_far_it_is(summary: Callable[..., Path], tmp_path: Path) -> None:
+    path = summary(row(0), row(1), stop_reason=None, planned_iterations=6)
+    assert "The run has not ended: 1 of 6 iterations are done." in tables(path, tmp_path)[2]
+    assert "has not ended" not in tables(summary(row(0), row(1), planned_iterations=6), tmp_path)[2]
+
+
 def test_what_audits_show_stands_beside_precision(summary: Callable[..., Path], tmp_path: Path) -> None:
     quality = {"mean_iou": 0.875, "interval": [0.8, 0.93], "sq": 0.9, "sq_interval": [0.85, 0.95]}
     run = summary(row(0), row(1, precision=0.94, certified=0.9, quality=quality), row(2, certified=0.91, quality=None))
