@@ -95,6 +95,9 @@ def links(browser: Browser, server: LabelServer) -> dict[str, str]:
     page = browser.new_context().new_page()
     page.goto(server.owner_link)
     page.wait_for_url(f"{server.address}/")
+    # A file of questions has no clusters and no progress of a loop.
+    pages = page.get_by_role("navigation", name="Pages").get_by_role("link").all_inner_texts()
+    assert pages == ["Data sets", "Questions", "Edit", "Keys"]
     made = page.evaluate(
         """async () => {
           const session = await (await fetch("/api/session")).json();

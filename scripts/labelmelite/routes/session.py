@@ -106,6 +106,7 @@ async def described(request: Request, person: Person) -> dict[str, Any]:
         "csrf": person.csrf,
         "adapter": person.crowd.get("adapter", person.adapter),
         "preview": person.preview,
+        "asks": loop is not None,
         "loop": None if loop is None else loop.described(),
         "question": asdict(settings.question if loop is None else loop.question),
         "keys": keys,

@@ -9,6 +9,7 @@ import { forget, recall, remember } from "./storage.js";
  * @property {string} csrf
  * @property {"lab" | "study" | "mturk" | "file"} adapter
  * @property {boolean} preview
+ * @property {boolean} asks  Whether this server has questions.
  * @property {{run: string, iteration: number} | null} loop
  * @property {{text: string, rule: string, t_iou: number, text_version: string, default: "none" | "no", layout: "filmstrip" | "grid", advance: boolean}} question
  * @property {Record<string, string[]>} keys

@@ -15,15 +15,16 @@ import { Keys } from "../keys.js";
  * @property {HTMLElement} main
  */
 
+/** Pages of the header; `needs` names what the server must have. @type {{path: string, name: string, needs: "asks" | "loop" | null, roles: string[]}[]} */
 const PLACES = [
-  { path: "/", name: "Data sets", loop: false, roles: ["owner", "annotator", "reader"] },
-  { path: "/questions", name: "Questions", loop: true, roles: ["owner", "annotator"] },
-  { path: "/edit", name: "Edit", loop: true, roles: ["owner", "annotator"] },
-  { path: "/review", name: "My answers", loop: true, roles: ["owner", "annotator"] },
-  { path: "/tree", name: "Clusters", loop: true, roles: ["owner", "reader"] },
-  { path: "/map", name: "Map", loop: true, roles: ["owner", "reader"] },
-  { path: "/progress", name: "Progress", loop: true, roles: ["owner", "reader", "annotator"] },
-  { path: "/help", name: "Keys", loop: false, roles: ["owner", "annotator", "reader"] },
+  { path: "/", name: "Data sets", needs: null, roles: ["owner", "annotator", "reader"] },
+  { path: "/questions", name: "Questions", needs: "asks", roles: ["owner", "annotator"] },
+  { path: "/edit", name: "Edit", needs: "asks", roles: ["owner", "annotator"] },
+  { path: "/review", name: "My answers", needs: "loop", roles: ["owner", "annotator"] },
+  { path: "/tree", name: "Clusters", needs: "loop", roles: ["owner", "reader"] },
+  { path: "/map", name: "Map", needs: "loop", roles: ["owner", "reader"] },
+  { path: "/progress", name: "Progress", needs: "loop", roles: ["owner", "reader", "annotator"] },
+  { path: "/help", name: "Keys", needs: null, roles: ["owner", "annotator", "reader"] },
 ];
 
 /**
@@ -127,7 +128,7 @@ export function showProblem(main, error) {
  */
 function header(session, saving) {
   const here = window.location.pathname;
-  const links = PLACES.filter((place) => (!place.loop || session.loop) && place.roles.includes(session.annotator.role)).map((place) => {
+  const links = PLACES.filter((place) => (place.needs === null || session[place.needs]) && place.roles.includes(session.annotator.role)).map((place) => {
     const current = place.path === here || (place.path === "/" && here.startsWith("/d/"));
     return element("a", { href: place.path, text: place.name, "aria-current": current ? "page" : null });
   });
