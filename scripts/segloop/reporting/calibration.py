@@ -147,7 +147,7 @@ def _panel(axes: Axes, name: str, bins: list[Bin], source: str, t_iou: float) ->
     axes.set(
         xlim=(0, 1), ylim=(0, 1.02), xlabel=f"{name} (number of masks at the foot)", ylabel="share of masks, or IoU"
     )
-    axes.legend(loc="upper left")
+    axes.legend(loc="best")
 
 
 def _lines(name: str, bins: Sequence[Bin]) -> list[Sequence[object]]:

@@ -44,7 +44,8 @@ def tabulate_certificates(*, summary: Path, certificates: list[Path], html: Path
     rows = [(number, one) for number, path in enumerate(certificates, start=1) for one in read_certificates(path)]
     lines = [_line(number, one) for number, one in rows]
     if not rows:
-        lines = [f'<tr><td colspan="{len(_HEADS)}">This run has no audit: nothing is claimed of its masks.</td></tr>']
+        nothing = "This run has no audit: nothing is claimed of its masks."
+        lines = [f'<tr><th scope="row" colspan="{len(_HEADS)}">{nothing}</th></tr>']
     head = "".join(f'<th scope="col">{escape(title)}</th>' for title in _HEADS)
     precision = [
         f"Iteration {row['iteration']}: {percent(row['precision']):.1f} % of the accepted masks are good by the truth "

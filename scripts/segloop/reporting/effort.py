@@ -6,8 +6,9 @@ from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from segloop.reporting.curves import short_count
 from segloop.reporting.numbers import write_csv
 from segloop.reporting.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, new_figure, save, say_missing, style
 from segloop.reporting.summaries import RunSummary, read_run
@@ -74,9 +75,16 @@ def _by_masks(axes: Axes, run: RunSummary) -> None:
             100 * seed["ap"], color=GREY, linestyle="--", linewidth=1.4, label="seed model (no collected mask)"
         )
     axes.set_xlim(min(totals) / 1.6, max(totals) * 1.6)
+    for formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        formatter(FuncFormatter(lambda value, _: _tick(value)))
     axes.set_xlabel("masks collected so far (logarithmic)")
     axes.set_ylabel("average precision (%)")
     axes.legend(loc="best")
+
+
+def _tick(value: float) -> str:
+    """Return 1, 2 and 5 of each decade as a person writes them; other ticks stay bare."""
+    return short_count(value) if f"{value:.0e}"[0] in "125" else ""
 
 
 def _by_category(axes: Axes, run: RunSummary, names: Sequence[str]) -> None:
@@ -111,7 +119,7 @@ _PANELS: Final = (
     ("collected", "Masks collected", "masks", BLUE, ""),
     ("questions", "Questions", "questions", ORANGE, "//"),
     ("seconds", "People's time", "hours", GREEN, ".."),
-    ("dollars", "Price of it, machines included", "dollars", PURPLE, "xx"),
+    ("dollars", "Price", "dollars, machines included", PURPLE, "xx"),
 )
 
 
@@ -168,4 +176,5 @@ def _bars(axes: Axes, numbers: list[int], values: list[float | None], colour: st
     axes.set_xlabel("iteration")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlim(min(numbers) - 0.6, max(numbers) + 0.6)
-    axes.margins(y=0.12)
+    # Room for the labels; of nothing at all too, where an automatic range would go below zero.
+    axes.set_ylim(0, 1.12 * max(heights) or 1.0)
