@@ -31,7 +31,9 @@ def test_every_link_leads_somewhere(repository: Path, name: str) -> None:
 
 def test_every_yes_has_a_proof(repository: Path) -> None:
     page = (repository / "docs" / "features.md").read_text(encoding="utf-8")
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| ")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| ")
+    ]
     marked = [row for row in rows if len(row) > 3 and row[-2] in ("y", "p")]
     assert len(marked) > 50
     for row in marked:

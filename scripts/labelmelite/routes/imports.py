@@ -33,8 +33,8 @@ async def list_roots(request: Request) -> Response:
 async def post(request: Request) -> Response:
     """POST: a COCO file whose images lie in an allowed place, or such a folder alone."""
     security.require(request, "owner")
-    declared = request.headers.get("content-length", "")
-    if not declared.isdigit() or int(declared) > MAX_UPLOAD:
+    declared = http.declared_length(request)
+    if declared is None or declared > MAX_UPLOAD:
         raise ApiError("too_large", f"The file must be smaller than {MAX_UPLOAD >> 30} GiB, and its size be told.")
     async with request.form(max_files=1, max_fields=10) as form:
         name, root, file = form.get("name"), form.get("images"), form.get("annotations")
@@ -58,6 +58,8 @@ def _import(request: Request, name: str, root: str, upload: bytes | None) -> dic
         raise
     except SegloopError as error:
         raise ApiError("bad_request", str(error)) from None
+    except RecursionError:
+        raise ApiError("bad_request", "The file's values lie too deep in each other.") from None
     skipped = source.skipped
     return {"id": result.dataset, "skipped": skipped[:_SHOWN], "skipped_count": len(skipped)}
 

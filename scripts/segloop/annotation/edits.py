@@ -45,6 +45,8 @@ def _edit(line: bytes, where: str) -> Record:
     record: Record = {name: given.get(name) for name in (*_REQUIRED, "seconds", "price", "time")}
     try:
         record["edit_id"], record["annotator"] = str(given["edit_id"]), str(given["annotator"])
+        # Half a character cannot be written again.
+        f"{record['edit_id']}{record['annotator']}".encode()
         record["prediction"] = int(given["prediction"])
         record["mask_key"] = bytes.fromhex(given["mask_key"])
         if len(record["mask_key"]) != 32:
@@ -53,7 +55,7 @@ def _edit(line: bytes, where: str) -> Record:
         record["segmentation"] = masks.check(record["segmentation"])
         if not masks.area([record["segmentation"]])[0]:
             raise ValueError("its mask is empty")
-    except (MaskError, ValueError, TypeError) as error:
+    except (MaskError, ValueError, TypeError, OverflowError) as error:
         raise SegloopError(f"{where} is no edit ({error}). Mend or remove that line.") from None
     return record
 

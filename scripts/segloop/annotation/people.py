@@ -91,6 +91,8 @@ def _is_cut_off(line: bytes) -> bool:
         json.loads(line)
     except ValueError:
         return True
+    except RecursionError:  # brackets without end are no fragment of a record: reading the line says so
+        return False
     return False
 
 

@@ -23,7 +23,7 @@ def test_nobody_is_signed_in_without_a_token(client: TestClient) -> None:
     assert client.post("/api/events", json={"client": "c", "events": []}).status_code == 401
 
 
-@pytest.mark.parametrize("token", ["", "x", "x" * 43, "x" * 5000, "\ud800", "é"])
+@pytest.mark.parametrize("token", ["", "x", "x" * 43, "x" * 5000, "é"])
 def test_forged_tokens(client: TestClient, token: str) -> None:
     import json
 

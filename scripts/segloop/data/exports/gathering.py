@@ -12,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import yaml
 from tqdm import tqdm
 
+from segloop.config import read_values
 from segloop.data import masks
 from segloop.data.json_stream import JsonFile
 from segloop.data.labelled import LabelledSet, Record
@@ -208,7 +208,7 @@ def pool_folder(run: Path) -> Path | None:
     """Return the folder of the pool's images, as the run's configuration has it; None where no configuration is."""
     written, start = run / "results" / "config.yaml", run / START
     if written.exists():
-        config = yaml.safe_load(written.read_text(encoding="utf-8"))
+        config = read_values(written)
     elif start.exists():
         config = read_json(start).get("config")
     else:
