@@ -39,13 +39,14 @@ def measure() -> dict[str, Any]:
         if n not in worlds:
             arrays = vars(simulated_world("D", n=n, per_subcluster=80 if n < 100_000 else 400, seed=0))
             worlds[n] = world_of_arrays(arrays, arrays["good"], "D", seed=0)
-        with tempfile.TemporaryDirectory() as folder, _served(worlds[n], policy, Path(folder)) as session:
+        with tempfile.TemporaryDirectory() as folder, served(worlds[n], policy, Path(folder)) as session:
             runs.append({"masks": n, "policy": policy} | _work(session, worlds[n]))
     return {"runs": runs}
 
 
 @contextmanager
-def _served(known: KnownWorld, policy: str, run: Path) -> Iterator[LoopSession]:
+def served(known: KnownWorld, policy: str, run: Path) -> Iterator[LoopSession]:
+    """Yield a session on simulated masks; its images do not exist."""
     count = len(known.world)
     # The order of ids stays, so that the world stays what it is.
     ids = prediction_ids(1, 0, count)
