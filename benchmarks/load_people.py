@@ -56,7 +56,8 @@ class Annotator:
     errors: Counter[str] = field(default_factory=Counter)
     waited: int = 0
     aside: int = 0
-    submitted: set[str] = field(default_factory=set)
+    counted: int = 0
+    """Answers of tasks that were submitted and accepted: those that the run goes on with."""
 
 
 class _Simulated:
@@ -168,8 +169,8 @@ async def _work(port: int, one: Annotator, until: float) -> None:
             path = f"/api/tasks/{task['id']}/submit"
             ended = await _timed(one, "submit", connection, "POST", path, {"seconds": time.monotonic() - begun})
             if ended is not None:
-                one.submitted.add(task["id"])
                 one.aside += not ended["accepted"]
+                one.counted += len(task["items"]) if ended["accepted"] else 0
     connection[1].close()
 
 
@@ -215,14 +216,15 @@ def _checked(run: Path, people: list[Annotator]) -> dict[str, int]:
             lost += seq not in by_seq
             wrong += seq in by_seq and by_seq[seq] != (number, item, reply)
     acknowledged = sum(len(one.answered) for one in people)
-    (file,) = run.rglob("answers.jsonl")
+    files = list(run.rglob("answers.jsonl"))
     return {
         "acknowledged": acknowledged,
         "in_database": len(rows),
         "lost": lost,
         "wrong": wrong,
         "doubled": acknowledged - len({seq for one in people for seq, _, _ in one.answered.values()}),
-        "in_file": len(read_records(file)),
+        "submitted": sum(one.counted for one in people),
+        "in_file": sum(len(read_records(file)) for file in files),
     }
 
 
@@ -232,10 +234,10 @@ def lines(record: dict[str, Any]) -> list[str]:
     found = [
         "## People",
         "",
-        f"{record['annotators']} simulated annotators for {record['minutes']:.1f} minutes at the server of `segloop label`,",
-        f"on the same machine: an iteration of {MASKS:,} simulated masks (policy `per_mask`). Each fetches the crop of a",
-        f"mask, looks at it for {low} to {high} s (all between equally likely), sends the answer and waits for its",
-        "acknowledgement; after the last one of a task it submits the task and takes the next. Load average at the end:",
+        f"{record['annotators']} simulated annotators for {record['minutes']:.1f} minutes at `segloop label`, on the",
+        f"same machine: an iteration of {MASKS:,} simulated masks (policy `per_mask`). Each fetches the crop of",
+        f"a mask, looks at it for {low} to {high} s (all between equally likely), sends the answer and waits for its",
+        "acknowledgement; after the last one of a task it submits the task and takes the next. Load average:",
         f"{record['load_average']}.",
         "",
         "| request | how many | mean | median | 95 % | 99 % | 99.9 % | longest |",
@@ -258,8 +260,8 @@ def lines(record: dict[str, Any]) -> list[str]:
         f"Errors: {errors}. Tasks set aside as too fast: {record['set_aside']}. Times that nothing was open for",
         f"somebody: {record['waited']}. Acknowledged answers: {record['acknowledged']:,}; looked for one by one in the",
         f"database, lost: {record['lost']}, other than given: {record['wrong']}, doubled: {record['doubled']}. In the",
-        f"run's `answers.jsonl` after the server had ended: {record['in_file']:,}. Peak of the server's memory:",
-        f"{record['server_peak_mb']} MB.",
+        f"run's `answers.jsonl` after the server had ended: {record['in_file']:,}; of submitted tasks:",
+        f"{record['submitted']:,}. Peak of the server's memory: {record['server_peak_mb']} MB.",
         "",
     ]
 

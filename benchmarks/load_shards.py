@@ -67,7 +67,7 @@ def lines(record: dict[str, Any]) -> list[str]:
     found = [
         "## Shards",
         "",
-        f"A list of images is cut into shards of {EACH} by the rule `shard_pool`, each a file of its own with its hash in",
+        f"A list of images is cut into shards of {EACH} by the rule `shard_pool`, each a file with its hash in",
         "the manifest; then the manifest and the names of all shards are read, as planning does. Peak: of the whole",
         "process; the number in brackets is that of the libraries alone. What Snakemake itself takes to plan stands in",
         f"[planning.md](planning.md). Load average at the end: {record['load_average']}.",

@@ -151,6 +151,34 @@ def read_json(path: str | Path) -> Any:
         raise SegloopError(f"{path} is not valid JSON ({error}). Write or download it again.") from None
 
 
+DOCUMENT_SCHEMA: Final = 1
+"""Of the JSON files that steps of the loop hand to each other; a file that says nothing is of the first version."""
+
+
+def read_document(path: str | Path) -> Any:
+    """Read a JSON file that a step of the loop wrote; see `read_json`.
+
+    Raises
+    ------
+    SegloopError
+        If it was written by a segloop of another schema version.
+    """
+    value = read_json(path)
+    for key in ("schema_version", "schema"):
+        found = value.get(key, DOCUMENT_SCHEMA) if isinstance(value, dict) else DOCUMENT_SCHEMA
+        if found != DOCUMENT_SCHEMA:
+            raise SegloopError(other_version(path, found, DOCUMENT_SCHEMA))
+    return value
+
+
+def other_version(where: object, found: object, known: int) -> str:
+    """Return what to tell a person about a file of another schema version, and what to do."""
+    return (
+        f"{where} has schema version {found!r}, this segloop reads version {known}. Go on with the segloop that wrote "
+        "it (run.json of the run names it), or delete the file and run the same command again to have it made anew."
+    )
+
+
 YAML_VALUES: Final = 1_000_000
 """A YAML file may stand for so many values, those that its aliases repeat included."""
 

@@ -9,7 +9,7 @@ from segloop.annotation.recorded import Replay
 from segloop.annotation.world import World, build_world
 from segloop.config import Config, load, read_values
 from segloop.errors import SegloopError
-from segloop.files import read_json
+from segloop.files import read_document, read_json
 from segloop.runs import START
 from segloop.store.index import Index, read_index
 from segloop.store.reduced import Reduced, read_reduced
@@ -95,7 +95,7 @@ def configuration_of(run: Path) -> Config:
         If the folder holds no run.
     """
     if (run / START).exists():
-        return load(read_json(run / START)["config"])
+        return load(read_document(run / START)["config"])
     written = run / "results" / "config.yaml"
     if not written.exists():
         raise SegloopError(f"{run} holds no run of segloop. Name its directory with --run, or start it first.")

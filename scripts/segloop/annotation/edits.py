@@ -16,7 +16,7 @@ from segloop.annotation.verdicts import ACCEPTED, DUPLICATE, EDITED, Verdicts
 from segloop.data import masks
 from segloop.data.masks import MaskError, Rle
 from segloop.errors import SegloopError
-from segloop.files import read_json, write_json
+from segloop.files import other_version, read_json, write_json
 from segloop.store.index import Index
 
 logger = logging.getLogger("segloop.annotation")
@@ -172,7 +172,8 @@ def _content(path: Path | None) -> dict[str, Any]:
         return {"masks": [], "work": []}
     content = read_json(path)
     if not isinstance(content, dict) or content.get("schema") != EDITED_SCHEMA:
-        raise SegloopError(f"{path} was written by another version of segloop. Annotate this iteration again.")
+        found = content.get("schema") if isinstance(content, dict) else None
+        raise SegloopError(other_version(path, found, EDITED_SCHEMA))
     return content
 
 

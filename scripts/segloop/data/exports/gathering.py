@@ -21,7 +21,7 @@ from segloop.data.labelled import LabelledSet, Record
 from segloop.data.masks import MaskError
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
-from segloop.files import read_json
+from segloop.files import read_document
 from segloop.runs import START
 
 
@@ -210,7 +210,7 @@ def pool_folder(run: Path) -> Path | None:
     if written.exists():
         config = read_values(written)
     elif start.exists():
-        config = read_json(start).get("config")
+        config = read_document(start).get("config")
     else:
         return None
     try:
