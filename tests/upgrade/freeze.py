@@ -37,8 +37,22 @@ CHANGES: dict[str, Any] = {
     "loop": {"iterations": 1, "control": False, "upper_bound": False},
     "report": {"neighbour_queries": 1, "neighbours": 2, "gallery": 2},
 }
-LEFT_OUT = ("*.pt", "*.svg", "*.png", "*.html", "*.log", "figures", "requirements.lock", "data", "checkpoints")
-"""Weights, pictures and pages: nothing reads them but people, and torch."""
+LEFT_OUT = (
+    "*.pt",
+    "training_set.json",
+    "validation_results.json",
+    "losses.csv",
+    ".snakemake_timestamp",
+    "*.svg",
+    "*.png",
+    "*.html",
+    "*.log",
+    "figures",
+    "requirements.lock",
+    "data",
+    "checkpoints",
+)
+"""Weights, pictures and pages, which nothing reads but people and torch, and what repeats other files."""
 
 
 def main() -> None:
