@@ -48,7 +48,7 @@ LEFT_OUT = (
     "*.html",
     "*.log",
     "figures",
-    "requirements.lock",
+    "*.lock",
     "data",
     "checkpoints",
 )
