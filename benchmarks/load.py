@@ -34,9 +34,10 @@ def main() -> None:
     earlier = read_json(known) if known.exists() else {}
     record: dict[str, Any] = {part: earlier[part] for part in PARTS if part in earlier}
     for part in options.parts:
+        before = round(os.getloadavg()[0], 1)
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             record[part] = PARTS[part].measure(Path(folder), options)
-        record[part]["load_average"] = round(os.getloadavg()[0], 1)
+        record[part] |= {"load_average_before": before, "load_average": round(os.getloadavg()[0], 1)}
     page = heading("Load", "make bench-load", "numpy", "starlette", "uvicorn", "zarr")
     for part, module in PARTS.items():
         page += module.lines(record[part]) if part in record else []
