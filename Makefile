@@ -10,7 +10,7 @@ TEST_PROCESSES ?= 2
 
 .PHONY: help setup demo test lint format config figures screenshots debian-packages bench-demo bench-nuclei bench-planning \
   bench-clustering bench-questions bench-certificates bench-mask-iou bench-embeddings bench-predict bench-labelling \
-  bench-formats bench-fuzz bench-load audit clean
+  bench-formats clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -102,6 +102,8 @@ bench-labelling: $(VENV)/.development  ## the labelling server under load, kille
 
 bench-formats: $(VENV)/.runtime  ## COCO files, lists of millions and masks read (BENCH_ARGS)
 	$(BIN)/python benchmarks/formats.py $(BENCH_ARGS)
+
+.PHONY: bench-fuzz bench-load audit
 
 bench-fuzz: $(VENV)/.runtime  ## hostile input of every kind (BENCH_ARGS="--inputs 1000000 --kinds masks requests")
 	$(BIN)/python benchmarks/fuzz.py $(BENCH_ARGS)

@@ -170,7 +170,8 @@ def page(record: dict[str, dict[str, Any]], command: str, load: float) -> list[s
     for kind, one in record.items():
         outcome = ", ".join(f"{count:,} {name}" for name, count in one["outcomes"].items())
         cells = f"{len(one['wrong'])} | {one['longest_seconds']:.1f} s | {one['memory_mb']:,.0f} MB"
-        lines.append(f"| {kind} | {one['cases']:,} | {one['per_second']:,.0f} | {outcome} | {cells} |")
+        rate = f"{one['per_second']:,.0f}" if "per_second" in one else "–"
+        lines.append(f"| {kind} | {one['cases']:,} | {rate} | {outcome} | {cells} |")
     total, bad = sum(one["cases"] for one in record.values()), sum(len(one["wrong"]) for one in record.values())
     lines += [f"| all | {total:,} | | | {bad} | | |", ""]
     lines += [f"- **{kind}**: {WHAT[kind]}" for kind in record if kind in WHAT]
