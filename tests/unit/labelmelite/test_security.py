@@ -1,3 +1,4 @@
+import asyncio
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -296,3 +297,28 @@ def test_hosts_and_origins_that_are_none_are_refused(page: Page, name: str) -> N
     assert page.client.get("/", headers={"Host": name}).status_code == 403
     headers = {**page.headers, "Origin": f"http://{name}"}
     assert page.client.post("/api/events", json={"client": "c", "events": []}, headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/api/events", "application/json"), ("/api/datasets", "multipart/form-data")]
+)
+def test_a_sender_who_is_gone_in_the_middle_is_no_error_of_the_server(
+    join: Callable[..., Page], path: str, kind: str
+) -> None:
+    page = join("owner")
+    kinds = {"host": "127.0.0.1", "content-type": f"{kind}; boundary=edge", "content-length": "900"}
+    headers = [(name.lower().encode(), value.encode()) for name, value in (kinds | page.headers).items()]
+    body = b'--edge\r\nContent-Disposition: form-data; name="name"\r\n\r\nx'
+    waiting = [{"type": "http.request", "body": body, "more_body": True}]
+    sent: list[int] = []
+
+    async def receive() -> dict[str, object]:
+        return waiting.pop() if waiting else {"type": "http.disconnect"}
+
+    async def send(message: dict[str, int]) -> None:
+        if message["type"] == "http.response.start":
+            sent.append(message["status"])
+
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers, "scheme": "http"}
+    asyncio.run(page.client.app(scope | {"http_version": "1.1", "server": ("127.0.0.1", 80)}, receive, send))  # type: ignore[arg-type]
+    assert sent == [400]
