@@ -103,9 +103,22 @@ bench-predict: $(VENV)/.runtime  ## prediction as a pipeline beside the plain lo
 bench-labelling: $(VENV)/.development  ## the labelling server under load, killed and restarted (BENCH_ARGS)
 	$(BIN)/python benchmarks/labelling.py $(BENCH_ARGS)
 
-bench-formats: $(VENV)/.runtime  ## COCO files, lists of millions and masks read; damaged input (BENCH_ARGS)
+bench-formats: $(VENV)/.runtime  ## COCO files, lists of millions and masks read (BENCH_ARGS)
 	$(BIN)/python benchmarks/formats.py $(BENCH_ARGS)
-	$(BIN)/python benchmarks/fuzz_formats.py
+
+.PHONY: bench-fuzz bench-load audit
+
+bench-fuzz: $(VENV)/.runtime  ## hostile input of every kind (BENCH_ARGS="--inputs 1000000 --kinds masks requests")
+	$(BIN)/python benchmarks/fuzz.py $(BENCH_ARGS)
+
+bench-load: $(VENV)/.runtime  ## 32 annotators for ten minutes; clustering in little memory; 100,000 shards (BENCH_ARGS)
+	$(BIN)/python benchmarks/load.py $(BENCH_ARGS)
+
+# In an environment of its own: it needs versions of libraries that the pins do not allow.
+audit:  ## ask the advisory database whether a pinned version has a known vulnerability (needs the internet)
+	@$(PYTHON) -m venv .audit && .audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	.audit/bin/pip-audit --no-deps --disable-pip -r envs/requirements.txt
+	.audit/bin/pip-audit --no-deps --disable-pip -r envs/requirements-dev.txt
 
 clean:  ## remove the demo's results; answers of people are elsewhere and stay
 	rm -rf $(RUN)/results $(RUN)/resources $(RUN)/report.html

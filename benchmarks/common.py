@@ -2,6 +2,7 @@
 
 import os
 import platform
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ def machine() -> str:
 
 def heading(title: str, command: str, *software: str) -> list[str]:
     """Return the first lines of a page: what repeats it, on what it ran."""
-    used = ", ".join(f"{name} {versions()[name]}" for name in ("python", *software))
+    known = versions()
+    used = ", ".join(f"{name} {known.get(name) or metadata.version(name)}" for name in ("python", *software))
     return [f"# {title}", "", f"Command: `{command}`. Machine: {machine()}. Versions: {used}.", ""]
 
 

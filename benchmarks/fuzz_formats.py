@@ -1,36 +1,15 @@
-"""Damaged input by the hundred thousand: run lengths, JSON files and PNGs; nothing may crash, hang or fill memory.
+"""Cases of `fuzz.py`: run lengths, COCO files and pictures with pieces of them changed, read as segloop reads them."""
 
-Usage: python benchmarks/fuzz_formats.py [--masks N] [--json N] [--images N] [--seed S]
-
-Each case is a good piece of data with bytes changed, cut, doubled or swapped. It is read as segloop reads it: either
-the reader names what is wrong, or what it read is sound. The work is done in a process of limited memory, so that a
-crash or an excess ends it and is reported with its case; a case that takes longer than a minute counts as hanging. The
-tests call the same functions with fewer cases.
-"""
-
-import argparse
 import io
 import json
-import logging
-import multiprocessing
-import resource
-import signal
-import tempfile
-import time
-from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.connection import wait
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
-from tqdm import tqdm
 
-from common import OUTPUT, heading, publish
 from segloop.config import LabelledSetConfig
 from segloop.data import masks
 from segloop.data.formats import open_dataset
@@ -38,94 +17,8 @@ from segloop.data.images import image_size, open_image, open_labels
 from segloop.data.mask_batches import check_batch
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
-from segloop.randomness import generator
 
-SECONDS = 60
-"""A case that takes longer hangs."""
-MEGABYTES = 4096
-"""Address space that a process may take; the libraries alone take some two thousand."""
 SIZE = (23, 31)
-
-
-def main() -> None:
-    """Run all three kinds and write docs/benchmarks/fuzz_formats.{md,json}."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--masks", type=int, default=100_000)
-    parser.add_argument("--json", type=int, default=100_000)
-    parser.add_argument("--images", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="where the page and the record go")
-    options = parser.parse_args()
-    record = {}
-    for name in CASES:
-        parts = np.array_split(np.arange(getattr(options, name)), options.processes)
-        with ThreadPoolExecutor(options.processes) as pool:
-            found = pool.map(lambda part, name=name: in_limits(name, part.tolist(), options.seed), parts)
-            record[name] = together(list(found))
-    publish("fuzz_formats", page(record), record, options.output)
-
-
-def together(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the outcome of a kind from those of its parts."""
-    counted = sum((Counter(part["outcomes"]) for part in parts), Counter())
-    return {
-        "cases": sum(part["cases"] for part in parts),
-        "outcomes": dict(sorted(counted.items())),
-        "wrong": [text for part in parts for text in part["wrong"]],
-        "longest_seconds": max(part["longest_seconds"] for part in parts),
-        "memory_mb": max(part["memory_mb"] for part in parts),
-    }
-
-
-def in_limits(kind: str, cases: list[int], seed: int) -> dict[str, Any]:
-    """Run cases of one kind in a process of limited memory; that a process died counts as wrong, with its case."""
-    context = multiprocessing.get_context("spawn")
-    place = context.Value("q", -1)
-    reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(kind, cases, seed, place, writer))
-    process.start()
-    writer.close()
-    # A process that dies before it begins may leave the pipe open.
-    ready = wait([reader, process.sentinel])
-    try:
-        outcome: dict[str, Any] | None = reader.recv() if reader in ready else None
-    except EOFError:
-        outcome = None
-    if outcome is None:
-        process.join()
-        died = f"case {place.value}: the process died with exit status {process.exitcode}"
-        outcome = {"outcomes": {}, "wrong": [died], "longest_seconds": 0.0, "memory_mb": 0.0}
-    process.join()
-    return outcome | {"cases": len(cases)}
-
-
-def _work(kind: str, cases: list[int], seed: int, place: Any, writer: Any) -> None:
-    logging.disable()
-    resource.setrlimit(resource.RLIMIT_AS, (MEGABYTES << 20, MEGABYTES << 20))
-    signal.signal(signal.SIGALRM, _hangs)
-    outcomes: Counter[str] = Counter()
-    longest = 0.0
-    wrong: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
-        case = CASES[kind](Path(folder))
-        for number in tqdm(cases, desc=kind, disable=None):
-            place.value = number
-            clock = time.perf_counter()
-            signal.alarm(SECONDS)
-            try:
-                outcomes[case(generator("fuzz", kind, seed, number))] += 1
-            except Exception as error:
-                wrong.append(f"case {number}: {type(error).__name__}: {error}")
-            signal.alarm(0)
-            longest = max(longest, time.perf_counter() - clock)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    writer.send({"outcomes": dict(outcomes), "wrong": wrong, "longest_seconds": longest, "memory_mb": memory})
-    writer.close()
-
-
-def _hangs(number: int, frame: FrameType | None) -> None:
-    raise TimeoutError(f"no answer in {SECONDS} s")
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------
@@ -307,28 +200,3 @@ def image_cases(folder: Path) -> Case:
 
 
 CASES = {"masks": mask_cases, "json": json_cases, "images": image_cases}
-
-
-def page(record: dict[str, dict[str, Any]]) -> list[str]:
-    """Return the page of the outcome."""
-    counts = " ".join(f"--{kind} {one['cases']}" for kind, one in record.items())
-    lines = heading("Damaged input", f"python benchmarks/fuzz_formats.py {counts}", "numpy", "pycocotools")
-    lines += [
-        "Good run lengths, COCO files and pictures are changed at random (one to four pieces of bytes; in every other",
-        f"COCO file one value) and read as segloop reads them, in processes of at most {MEGABYTES:,} MB of addresses.",
-        "Wrong: an error that is not segloop's own, a result that does not agree with itself, a process that died, no",
-        f"answer in {SECONDS} s.",
-        "",
-        "| kind | cases | outcome | wrong | longest | memory |",
-        "|---|---|---|---|---|---|",
-    ]
-    for kind, one in record.items():
-        outcome = ", ".join(f"{count:,} {name}" for name, count in one["outcomes"].items())
-        cells = f"{len(one['wrong'])} | {one['longest_seconds']:.1f} s | {one['memory_mb']:,.0f} MB"
-        lines.append(f"| {kind} | {one['cases']:,} | {outcome} | {cells} |")
-    wrong = [text for one in record.values() for text in one["wrong"]]
-    return [*lines, *(["", *(f"- {text}" for text in wrong[:20])] if wrong else [])]
-
-
-if __name__ == "__main__":
-    main()

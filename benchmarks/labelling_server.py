@@ -98,6 +98,15 @@ def disc(number: int, radius: int) -> masks.Rle:
 
 async def call(connection: Any, head: str, method: str, path: str, value: Any = None) -> Any:
     """Send one request over an open connection and return the JSON of the response."""
+    status, content = await exchange(connection, head, method, path, value)
+    found = json.loads(content)
+    if status >= 400:
+        raise RuntimeError(f"{path}: {found}")
+    return found
+
+
+async def exchange(connection: Any, head: str, method: str, path: str, value: Any = None) -> tuple[int, bytes]:
+    """Send one request over an open connection and return the status and the body of the response."""
     reader, writer = connection
     body = b"" if value is None else json.dumps(value).encode()
     lines = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n{head}"
@@ -105,10 +114,7 @@ async def call(connection: Any, head: str, method: str, path: str, value: Any = 
     answer = await reader.readuntil(b"\r\n\r\n")
     length = re.search(rb"content-length: (\d+)", answer, re.IGNORECASE)
     assert length is not None, answer
-    content = json.loads(await reader.readexactly(int(length[1])))
-    if int(answer.split(b" ", 2)[1]) >= 400:
-        raise RuntimeError(f"{path}: {content}")
-    return content
+    return int(answer.split(b" ", 2)[1]), await reader.readexactly(int(length[1]))
 
 
 async def sign_in(connection: Any, token: str) -> str:

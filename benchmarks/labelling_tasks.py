@@ -39,13 +39,25 @@ def measure() -> dict[str, Any]:
         if n not in worlds:
             arrays = vars(simulated_world("D", n=n, per_subcluster=80 if n < 100_000 else 400, seed=0))
             worlds[n] = world_of_arrays(arrays, arrays["good"], "D", seed=0)
-        with tempfile.TemporaryDirectory() as folder, _served(worlds[n], policy, Path(folder)) as session:
+        with tempfile.TemporaryDirectory() as folder, served(worlds[n], policy, Path(folder)) as session:
             runs.append({"masks": n, "policy": policy} | _work(session, worlds[n]))
     return {"runs": runs}
 
 
 @contextmanager
-def _served(known: KnownWorld, policy: str, run: Path) -> Iterator[LoopSession]:
+def served(known: KnownWorld, policy: str, run: Path) -> Iterator[LoopSession]:
+    """Yield a session on simulated masks; its images do not exist."""
+    store = Store(run / "server")
+    session = LoopSession(simulated_iteration(known, policy, run), store, LoopSettings(least_seconds=0.0, forecast=0))
+    try:
+        yield session
+    finally:
+        session.close()
+        store.close()
+
+
+def simulated_iteration(known: KnownWorld, policy: str, run: Path) -> Iteration:
+    """Write the predictions of simulated masks, 20 an image, and return the iteration that asks about them."""
     count = len(known.world)
     # The order of ids stays, so that the world stays what it is.
     ids = prediction_ids(1, 0, count)
@@ -69,14 +81,7 @@ def _served(known: KnownWorld, policy: str, run: Path) -> Iterator[LoopSession]:
     config = Config.model_validate({"annotation": {"annotator": "people", "policy": policy}})
     assert world.tree is not None
     empty: Any = None
-    iteration = Iteration(run, 1, config, index, world.tree, empty, world, {}, {}, [])
-    store = Store(run / "server")
-    session = LoopSession(iteration, store, LoopSettings(least_seconds=0.0, forecast=0))
-    try:
-        yield session
-    finally:
-        session.close()
-        store.close()
+    return Iteration(run, 1, config, index, world.tree, empty, world, {}, {}, [])
 
 
 def _write_predictions(run: Path, count: int) -> None:

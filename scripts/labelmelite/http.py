@@ -1,21 +1,34 @@
 """What every route does with a request's body and a response's."""
 
 import json
+import math
+import re
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 from labelmelite.errors import ApiError
+from segloop.data.coco_tables import is_unicode
 
 MAX_BODY: Final = 16 << 20
 """Bytes of a JSON body."""
+_LARGEST: Final = 1 << 63
+"""What SQLite and floats hold lies below."""
+
+
+class Answer(JSONResponse):
+    """JSON that can be sent whatever text it holds: half a character (`"\\ud800"`) is escaped, as it came."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the body."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 async def read_bytes(request: Request, limit: int = MAX_BODY) -> bytes:
     """Return the body, and refuse one of more than `limit` bytes before it is read whole."""
-    declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > limit:
+    declared = declared_length(request)
+    if declared is not None and declared > limit:
         raise _too_large(limit)
     parts, size = [], 0
     try:
@@ -29,13 +42,19 @@ async def read_bytes(request: Request, limit: int = MAX_BODY) -> bytes:
     return b"".join(parts)
 
 
+def declared_length(request: Request) -> int | None:
+    """Return how long the body is said to be; None where nothing, or nothing that makes sense, is said."""
+    text = request.headers.get("content-length", "")
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+
 async def body(request: Request, limit: int = MAX_BODY) -> dict[str, Any]:
     """Return the JSON object that a request holds."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise ApiError("bad_request", "The request must hold JSON (content type application/json).")
     raw = await read_bytes(request, limit)
     try:
-        value = json.loads(raw, parse_constant=_refuse)
+        value = json.loads(raw, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise ApiError("bad_request", f"The request is no valid JSON ({error}).") from None
     if not isinstance(value, dict):
@@ -52,6 +71,10 @@ def field(value: dict[str, Any], name: str, kind: type | tuple[type, ...], defau
     if wrong or not isinstance(found, kind):
         names = kind.__name__ if isinstance(kind, type) else " or ".join(one.__name__ for one in kind)
         raise ApiError("bad_request", f"The field {name!r} is missing or no {names}.")
+    if isinstance(found, int) and not -_LARGEST < found < _LARGEST:
+        raise ApiError("bad_request", f"The field {name!r} is out of range.")
+    if isinstance(found, str) and not is_unicode(found):
+        raise ApiError("bad_request", f"The field {name!r} holds half a character.")
     return found
 
 
@@ -59,7 +82,7 @@ def number_of(text: str | None, name: str, default: int, low: int = 0, high: int
     """Return a whole number of the query, clipped to a range."""
     if text is None or text == "":
         return default
-    if not text.lstrip("-").isdigit() or len(text) > 18:
+    if not re.fullmatch(r"-?[0-9]{1,18}", text):
         raise ApiError("bad_request", f"{name} must be a whole number.")
     return min(max(int(text), low), high)
 
@@ -72,9 +95,15 @@ def path_number(request: Request, name: str) -> int:
     return int(text)
 
 
-def answer(value: Any, status: int = 200) -> JSONResponse:
+def echoed(value: Any) -> int | None:
+    """Return the number that a page gave an event or an answer, for the acknowledgement; None if it is none."""
+    number = value.get("client_no") if isinstance(value, dict) else None
+    return number if type(number) is int else None
+
+
+def answer(value: Any, status: int = 200) -> Answer:
     """Return a JSON response that nobody stores."""
-    return JSONResponse(value, status, headers={"Cache-Control": "no-store"})
+    return Answer(value, status, headers={"Cache-Control": "no-store"})
 
 
 def _too_large(limit: int) -> ApiError:
@@ -83,3 +112,10 @@ def _too_large(limit: int) -> ApiError:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number is too large")
+    return number

@@ -8,7 +8,7 @@ import sqlite3
 import time
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.requests import Request
 
@@ -150,7 +150,7 @@ class Guard:
     def check_host(self, request: Request) -> None:
         """Refuse a name that is not the server's: a foreign name that leads here could read for its owner."""
         given = request.headers.get("host", "")
-        name = (urlsplit(f"//{given}").hostname or "").lower()
+        name = (_split(f"//{given}").hostname or "").lower()
         allowed = {"127.0.0.1", "localhost", "::1", self.settings.host}
         if self.settings.public is not None:
             allowed.add((urlsplit(self.settings.public).hostname or "").lower())
@@ -160,7 +160,7 @@ class Guard:
     def _own(self, origin: str, request: Request) -> bool:
         if self.settings.public is not None and origin == self.settings.public.rstrip("/"):
             return True
-        return urlsplit(origin).netloc == request.headers.get("host", "")
+        return _split(origin).netloc == request.headers.get("host", "")
 
     # --- signing in
 
@@ -336,6 +336,13 @@ def headers(settings: Settings) -> dict[str, str]:
         "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
         **({} if frames else {"X-Frame-Options": "DENY"}),
     }
+
+
+def _split(address: str) -> SplitResult:
+    try:
+        return urlsplit(address)
+    except ValueError:  # brackets without an address in them
+        return urlsplit("")
 
 
 def _salt(connection: sqlite3.Connection) -> str:

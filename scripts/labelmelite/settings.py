@@ -4,12 +4,12 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from labelmelite.loop.settings import LoopSettings
 from segloop.errors import SegloopError
+from segloop.files import read_yaml
 
 Adapter = Literal["lab", "study", "mturk", "file"]
 
@@ -135,10 +135,7 @@ def read_settings(path: Path | None, defaults: dict[str, Any] | None = None, **o
     SegloopError
         If a setting is unknown or of another kind, or tokens are off on an address that others reach.
     """
-    try:
-        given = {} if path is None else yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise SegloopError(f"{path} cannot be read as YAML ({error}).") from None
+    given = {} if path is None else read_yaml(path, "the settings") or {}
     if not isinstance(given, dict):
         raise SegloopError(f"{path} must hold settings by name, such as `adapter: study`.")
     try:

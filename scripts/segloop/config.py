@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from segloop.errors import SegloopError
+from segloop.files import read_yaml
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -1029,12 +1030,7 @@ def read_values(path: str | Path) -> dict[str, Any]:
     SegloopError
         If it is missing, or holds no mapping.
     """
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SegloopError(f"the configuration {path} does not exist") from None
-    except yaml.YAMLError as error:
-        raise SegloopError(f"the configuration {path} is not valid YAML: {error}") from None
+    values = read_yaml(path, "the configuration")
     if values is not None and not isinstance(values, dict):
         raise SegloopError(f"the configuration {path} holds a {type(values).__name__}, not keys and values")
     return values or {}
@@ -1054,7 +1050,15 @@ def _explain(problem: Any) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ")
     if not name:
         return message
-    return f"{name}: {message[0].lower()}{message[1:]} (it is {problem['input']!r})"
+    return f"{name}: {message[0].lower()}{message[1:]} (it is {_short(problem['input'])})"
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return "a very large number"
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _section_of(annotation: Any) -> type[Section] | None:

@@ -14,7 +14,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
+
+import yaml
 
 from segloop.errors import SegloopError
 
@@ -147,6 +149,94 @@ def read_json(path: str | Path) -> Any:
     except (ValueError, RecursionError) as error:
         # Not JSON, not UTF-8, a number of thousands of digits, or brackets without end.
         raise SegloopError(f"{path} is not valid JSON ({error}). Write or download it again.") from None
+
+
+DOCUMENT_SCHEMA: Final = 1
+"""Of the JSON files that steps of the loop hand to each other; a file that says nothing is of the first version."""
+
+
+def read_document(path: str | Path) -> Any:
+    """Read a JSON file that a step of the loop wrote; see `read_json`.
+
+    Raises
+    ------
+    SegloopError
+        If it was written by a segloop of another schema version.
+    """
+    value = read_json(path)
+    for key in ("schema_version", "schema"):
+        found = value.get(key, DOCUMENT_SCHEMA) if isinstance(value, dict) else DOCUMENT_SCHEMA
+        if found != DOCUMENT_SCHEMA:
+            raise SegloopError(other_version(path, found, DOCUMENT_SCHEMA))
+    return value
+
+
+def other_version(where: object, found: object, known: int) -> str:
+    """Return what to tell a person about a file of another schema version, and what to do."""
+    return (
+        f"{where} has schema version {found!r}, this segloop reads version {known}. Go on with the segloop that wrote "
+        "it (run.json of the run names it), or delete the file and run the same command again to have it made anew."
+    )
+
+
+YAML_VALUES: Final = 1_000_000
+"""A YAML file may stand for so many values, those that its aliases repeat included."""
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Read YAML of plain values; nothing in it is executed, and no alias makes it endless or huge.
+
+    Parameters
+    ----------
+    where
+        What the text is, for the message.
+
+    Raises
+    ------
+    SegloopError
+        If it is no YAML, holds other than plain values, or stands for more than `YAML_VALUES` of them.
+    """
+    try:
+        value = yaml.safe_load(text)
+        count = _count(value, {})
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        # PyYAML raises all of these for dates that are none, numbers without digits, keys that cannot be keys.
+        raise SegloopError(f"{where} is not valid YAML: {error}") from None
+    if count > YAML_VALUES:
+        raise SegloopError(f"{where} stands for more than {YAML_VALUES:,} values by its aliases. Write them out.")
+    return value
+
+
+def _count(value: Any, known: dict[int, int]) -> int:
+    """Return the number of values below one, each as often as it is reached; raise where one holds itself."""
+    if not isinstance(value, dict | list | set | tuple):
+        return 1
+    if id(value) in known:
+        if known[id(value)] == 0:
+            raise ValueError("a value holds itself")
+        return known[id(value)]
+    known[id(value)] = 0
+    parts = [*value.keys(), *value.values()] if isinstance(value, dict) else list(value)
+    known[id(value)] = 1 + sum(_count(part, known) for part in parts)
+    return known[id(value)]
+
+
+def read_yaml(path: str | Path, what: str = "") -> Any:
+    """Read a YAML file; see `parse_yaml`.
+
+    Parameters
+    ----------
+    what
+        What the file is, for the message, such as "the configuration".
+    """
+    where = f"{what} {path}".strip()
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise SegloopError(f"{where} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise SegloopError(f"{where} cannot be read ({error})") from None
+    return parse_yaml(text, where)
 
 
 def sha256_file(path: str | Path) -> str:

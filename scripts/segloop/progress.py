@@ -10,7 +10,7 @@ from typing import Final
 
 from segloop.config import Config, load
 from segloop.errors import SegloopError
-from segloop.files import read_json
+from segloop.files import read_document, read_json
 from segloop.runs import START
 from segloop.store.predictions import rows_of
 
@@ -135,7 +135,7 @@ class RunFiles:
         """Return where the run stands; `now` in seconds since 1970, the present if None."""
         now = time.time() if now is None else now
         summary = self.directory / "results" / "summary.json"
-        stop_reason = read_json(summary)["stop_reason"] if summary.exists() else None
+        stop_reason = read_document(summary)["stop_reason"] if summary.exists() else None
         iteration, step = self._current(stop_reason is not None)
         done = self.complete(step, iteration) if step else []
         parts = step.parts(self.config) if step else 0
@@ -187,7 +187,7 @@ class RunFiles:
         for number in range(iteration, 0, -1):
             path = self.directory / "results" / f"iter_{number}" / "summary.json"
             if path.exists():
-                return int(read_json(path)["collected_total"])
+                return int(read_document(path)["collected_total"])
         return 0
 
     def _gpu_hours(self, last: int) -> float:
@@ -248,7 +248,7 @@ def seconds_left(times: list[float], parts: int, window: int = 20) -> float | No
 def _started_with(directory: Path) -> Config:
     if not (directory / START).exists():
         raise SegloopError(f"no run was started in {directory}. Give the --directory of a run.")
-    return load(read_json(directory / START)["config"])
+    return load(read_document(directory / START)["config"])
 
 
 def _bytes(path: Path) -> int:
@@ -288,7 +288,7 @@ def line_of(progress: Progress) -> str:
 def spent_line(directory: Path) -> str:
     """Return what the complete iterations of a run cost, and what is claimed of their masks, as one line."""
     found = sorted((directory / "results").glob("iter_*/summary.json"), key=lambda path: int(path.parent.name[5:]))
-    rows = [read_json(path) for path in found]
+    rows = [read_document(path) for path in found]
     asked = [row for row in rows if row.get("questions") is not None]
     if not asked:
         return "nothing has been asked yet"

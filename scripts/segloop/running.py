@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from segloop.config import load_file
 from segloop.errors import SegloopError
-from segloop.files import read_json
+from segloop.files import read_document
 from segloop.preflight import describe, refuse_left_over
 from segloop.progress import RunFiles, line_of
 from segloop.reporting.terminal import text_table
@@ -75,7 +75,7 @@ def run_workflow(
     page = directory / "report.html"
     if report and (not page.exists() or page.stat().st_mtime < summary.stat().st_mtime):
         status = _call([*command, "--report", str(page.absolute())], directory)
-    print("\n" + text_table(read_json(summary)))
+    print("\n" + text_table(read_document(summary)))
     print(f"results: {summary}" + (f"\nreport:  {page}" if page.exists() else ""))
     return status
 
@@ -122,7 +122,7 @@ def _stopped(directory: Path) -> bool:
     """Tell whether a rule ended the run before all its iterations."""
     summary = directory / "results" / "summary.json"
     # "iterations" may be of an earlier configuration, with fewer of them.
-    return summary.exists() and read_json(summary).get("stop_reason") not in (None, "iterations")
+    return summary.exists() and read_document(summary).get("stop_reason") not in (None, "iterations")
 
 
 def _snakemake(profile: str, configfile: Path, directory: Path) -> list[str]:
@@ -170,7 +170,7 @@ def settle(directory: Path, mode: LeftOver) -> None:
 
 def used_slurm(directory: Path) -> bool:
     """Tell whether the last run in a directory sent jobs to SLURM."""
-    return (directory / START).exists() and bool(read_json(directory / START).get("slurm"))
+    return (directory / START).exists() and bool(read_document(directory / START).get("slurm"))
 
 
 def end_jobs(directory: Path) -> int:

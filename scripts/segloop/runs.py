@@ -16,7 +16,7 @@ import yaml
 from segloop import __version__
 from segloop.config import AnnotationConfig, Config
 from segloop.errors import SegloopError
-from segloop.files import atomic_file, lock, read_json, write_json
+from segloop.files import atomic_file, lock, read_document, write_json
 
 logger = logging.getLogger("segloop")
 
@@ -117,7 +117,7 @@ def redrawing(last: int, directory: Path, annotation: AnnotationConfig) -> str:
     lines = []
     for iteration in range(1, last + 1) if annotation.audit.redraws and annotation.annotator == "people" else ():
         folder = directory / "results" / f"iter_{iteration}"
-        quality = read_json(folder / "quality.json") if (folder / "quality.json").exists() else None
+        quality = read_document(folder / "quality.json") if (folder / "quality.json").exists() else None
         if quality is not None and quality["redrawn"] < quality["sample"]:
             target = directory / annotation.answers_root / f"iter_{iteration}" / "redraws.jsonl"
             lines.append(

@@ -74,6 +74,13 @@ def test_a_file_that_is_missing_or_no_mapping_is_refused(tmp_path: Path) -> None
         config.load_file(tmp_path / "broken.yaml")
 
 
+def test_a_message_repeats_no_more_of_a_value_than_a_person_reads() -> None:
+    for value, shown in ((10**400, "1000"), (16**5000, "a very large number"), ("x" * 10_000, "x" * 100)):
+        with pytest.raises(SegloopError, match=shown) as found:
+            config.load({"index": {"score": value}})
+        assert len(str(found.value)) < 1000
+
+
 def test_generated_documents_are_up_to_date(repository: Path) -> None:
     """Run `make config` after a change of config.py."""
     folder = repository / "config"

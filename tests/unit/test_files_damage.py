@@ -9,7 +9,7 @@ import pytest
 
 from segloop import files
 from segloop.errors import SegloopError
-from segloop.files import atomic_directory, atomic_file, read_json, write_json
+from segloop.files import atomic_directory, atomic_file, parse_yaml, read_json, read_yaml, write_json
 
 KILLED = """
 import os, signal, sys
@@ -90,3 +90,45 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
 def test_a_folder_is_no_json(tmp_path: Path) -> None:
     with pytest.raises(SegloopError, match="cannot be read"):
         read_json(tmp_path)
+
+
+BOMB = "a0: &a0 [1, 1]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [1",
+        "a: &a [*a]",
+        "a: !!python/object/apply:os.system ['true']",
+        "a: !!python/name:os.system",
+        "a: 2020-13-45",
+        "a: 0b_",
+        f"a: {'9' * 5000}",
+        "? [a, b]\n: 1",
+        "\tb: 1",
+        "a: " + "[" * 5000,
+        "a: \0",
+    ],
+)
+def test_what_is_no_plain_yaml_is_named_and_executes_nothing(text: str) -> None:
+    with pytest.raises(SegloopError, match="the file is not valid YAML"):
+        parse_yaml(text, "the file")
+
+
+def test_yaml_whose_aliases_stand_for_billions_of_values_is_refused() -> None:
+    with pytest.raises(SegloopError, match="stands for more than 1,000,000 values"):
+        parse_yaml(BOMB, "the file")
+    shared = parse_yaml("a: &a {x: 1}\nb: {<<: *a, y: 2}\nc: *a", "the file")
+    assert shared == {"a": {"x": 1}, "b": {"x": 1, "y": 2}, "c": {"x": 1}}
+
+
+def test_yaml_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"a: \xff")
+    for path, reason in (
+        (tmp_path, "cannot be read"),
+        (tmp_path / "a.yaml", "cannot be read"),
+        (tmp_path / "b", "exist"),
+    ):
+        with pytest.raises(SegloopError, match=f"the configuration .*{reason}"):
+            read_yaml(path, "the configuration")

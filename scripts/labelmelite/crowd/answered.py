@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labelmelite.sources.coco import whole
 from segloop.data import masks
+from segloop.data.masks import MaskError
 from segloop.errors import SegloopError
 from segloop.files import read_json, write_json
 
@@ -48,10 +50,10 @@ def answered_bundle(
 
 
 def _annotation(one: Any, answers: dict[int, Answered]) -> Any:
-    number = one.get("id") if isinstance(one, dict) else None
-    if number is None or int(number) not in answers:
+    number = whole(one.get("id")) if isinstance(one, dict) else None
+    if number is None or number not in answers:
         return one
-    answer = answers[int(number)]
+    answer = answers[number]
     made = {key: value for key, value in one.items() if key != "current_task"}
     task: dict[str, Any] = {"annotationTime": round(answer.seconds, 3)}
     if "reply" in answer.payload:
@@ -80,11 +82,14 @@ def _passed(one: dict[str, Any]) -> bool:
     test, task = _hidden(one), one.get("completed_task")
     if test is None or not isinstance(task, dict):
         return False
-    if task["type"] == "edit":
-        truth = masks.check(test["segmentation"])
-        return bool(masks.iou([masks.check(one["segmentation"])], [truth])[0, 0] > 0.8)
+    if task.get("type") == "edit":
+        try:
+            truth, drawn = masks.check(test.get("segmentation")), masks.check(one.get("segmentation"))
+        except MaskError:
+            return False
+        return truth["size"] == drawn["size"] and bool(masks.iou([drawn], [truth])[0, 0] > 0.8)
     iou = test.get("iou")
-    return isinstance(iou, int | float) and bool(task["accepted"]) == (iou > 0.8)
+    return isinstance(iou, int | float) and bool(task.get("accepted")) == (iou > 0.8)
 
 
 def written(folder: Path, value: dict[str, Any]) -> Path:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from labelmelite import http
 from labelmelite.clock import iso
 from labelmelite.crowd.answered import Answered, answered_bundle, written
 from labelmelite.errors import ApiError
@@ -188,7 +189,7 @@ class BundleSession:
     def _save(
         self, connection: sqlite3.Connection, annotator: str, task: Task, client: str, given: Any
     ) -> dict[str, Any]:
-        number = given.get("client_no") if isinstance(given, dict) else None
+        number = http.echoed(given)
         try:
             event, item = answer_event(task, client, given)
             if task.kind != "questions":

@@ -78,6 +78,12 @@ def _write(work: Work, pixels: Pixels, annotator: str, task: dict[str, Any], fol
     write_json(folder / "bundle.json", value)
 
 
+def _seconds(value: Any) -> float:
+    """Return the time of an answer; what is no time was refused with the answer."""
+    sound = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
+    return float(value) if sound else 0.0
+
+
 def receive(work: Work, path: Path) -> tuple[int, list[str]]:
     """Take an answered bundle back; return how many answers were taken, and what became of the others.
 
@@ -108,7 +114,7 @@ def receive(work: Work, path: Path) -> tuple[int, list[str]]:
         )
     try:
         acks = work.answer(annotator, task, f"file {task}", answers)
-        seconds = sum(float(one["seconds"]) for one in answers)
+        seconds = sum(_seconds(one["seconds"]) for one in answers)
         result = work.submit(annotator, task, seconds)
     except ApiError as error:
         raise SegloopError(f"{path}: {error.message}") from None

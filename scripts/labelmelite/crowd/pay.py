@@ -48,14 +48,18 @@ def read(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Return what the pay list says of each annotator; a line that was cut off is left aside."""
     found: dict[str, list[dict[str, Any]]] = {}
     try:
-        lines = (folder / FILE).read_text(encoding="utf-8").splitlines()
+        lines = (folder / FILE).read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:
         return found
     for number, text in enumerate(lines, start=1):
+        if not text.strip():
+            continue
         try:
             line = json.loads(text)
+            if not all(isinstance(line[name], str) for name in ("annotator", "worker", "submission")):
+                raise TypeError
             found.setdefault(line["annotator"], []).append(line)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             logger.warning("%s, line %d is damaged and left aside", folder / FILE, number)
     return found
 

@@ -228,6 +228,7 @@ class Book:
         last, seconds = replies[-1], self._seconds(replies)
         after = last.payload["after"]
         record: Record = {
+            "schema": RECORD_SCHEMA,
             "prediction": item.prediction,
             "mask_key": item.key,
             "annotator": task.annotator,

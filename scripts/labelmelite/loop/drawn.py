@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 from labelmelite.errors import ApiError
 from labelmelite.loop import handover, showing
 from labelmelite.loop.dealing import Group, Wanted
-from segloop.files import read_json
+from segloop.files import read_document
 
 if TYPE_CHECKING:
     from labelmelite.loop.state import LoopState
@@ -67,7 +67,7 @@ def redraws(session: "LoopState") -> Dealt | None:
     done = {record["mask_key"] for record in session.book.redraws}
     busy = {key for key, purpose in session.book.holders if purpose == "redraw" and session.book.holders[key, purpose]}
     free = []
-    for one in read_json(path)["masks"]:
+    for one in read_document(path)["masks"]:
         key = bytes.fromhex(one["mask_key"])
         if key not in done and key not in busy:
             free.append((int(one["category_id"]), Wanted(int(one["prediction"]), key, "redraw")))

@@ -48,7 +48,7 @@ def append_lines(path: Path, records: list[Record], key: str) -> int:
 def _is_json(line: bytes) -> bool:
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 

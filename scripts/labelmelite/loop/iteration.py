@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from segloop.annotation.people import Record, read_gold, read_records
 from segloop.annotation.probabilities import probability_path, read_probabilities
 from segloop.annotation.recorded import Replay
 from segloop.annotation.world import World, build_world
-from segloop.config import Config, load
+from segloop.config import Config, load, read_values
 from segloop.errors import SegloopError
-from segloop.files import read_json
+from segloop.files import read_document, read_json
 from segloop.runs import START
 from segloop.store.index import Index, read_index
 from segloop.store.reduced import Reduced, read_reduced
@@ -97,11 +95,11 @@ def configuration_of(run: Path) -> Config:
         If the folder holds no run.
     """
     if (run / START).exists():
-        return load(read_json(run / START)["config"])
+        return load(read_document(run / START)["config"])
     written = run / "results" / "config.yaml"
     if not written.exists():
         raise SegloopError(f"{run} holds no run of segloop. Name its directory with --run, or start it first.")
-    return load(yaml.safe_load(written.read_text(encoding="utf-8")))
+    return load(read_values(written))
 
 
 def waiting_iteration(run: Path) -> int:

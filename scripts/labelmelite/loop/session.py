@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 import numpy as np
 import numpy.typing as npt
 
+from labelmelite import http
 from labelmelite.clock import iso
 from labelmelite.errors import ApiError
 from labelmelite.images import Pixels
@@ -257,7 +258,7 @@ class LoopSession(LoopState):
         with self.lock:
             task = self._task_of(annotator, name)
             for given in answers:
-                number = given.get("client_no") if isinstance(given, dict) else None
+                number = http.echoed(given)
                 try:
                     acks.append({"client_no": number, "seq": self._save_one(connection, task, client, given, fresh)})
                 except ApiError as error:

@@ -34,7 +34,7 @@ def client_of(value: dict[str, Any]) -> str:
 
 async def _one(request: Request, annotator: str, client: str, value: Any) -> dict[str, Any]:
     store = request.app.state.store
-    number = value.get("client_no") if isinstance(value, dict) else None
+    number = http.echoed(value)
     try:
         event = events.parse(value, client)
         seq = await store.write(lambda c: events.accept(c, annotator, store.clock.now(), event))

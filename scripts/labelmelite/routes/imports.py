@@ -7,7 +7,7 @@ from typing import Final
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -33,9 +33,18 @@ async def list_roots(request: Request) -> Response:
 async def post(request: Request) -> Response:
     """POST: a COCO file whose images lie in an allowed place, or such a folder alone."""
     security.require(request, "owner")
-    declared = request.headers.get("content-length", "")
-    if not declared.isdigit() or int(declared) > MAX_UPLOAD:
+    declared = http.declared_length(request)
+    if declared is None or declared > MAX_UPLOAD:
         raise ApiError("too_large", f"The file must be smaller than {MAX_UPLOAD >> 30} GiB, and its size be told.")
+    try:
+        name, root, upload = await _fields(request)
+    except ClientDisconnect:
+        raise ApiError("bad_request", "The request was cut off; send it again.") from None
+    return http.answer(await run_in_threadpool(_import, request, name, root, upload), 201)
+
+
+async def _fields(request: Request) -> tuple[str, str, bytes | None]:
+    """Return the name, the place of the images, and the file."""
     async with request.form(max_files=1, max_fields=10) as form:
         name, root, file = form.get("name"), form.get("images"), form.get("annotations")
         if not isinstance(name, str) or not isinstance(root, str):
@@ -46,7 +55,7 @@ async def post(request: Request) -> Response:
         if root not in request.app.state.pixels.roots():
             raise ApiError("forbidden", "This place of images is not allowed. Start the server with --allow.")
         upload = await file.read() if isinstance(file, UploadFile) and file.filename else None
-    return http.answer(await run_in_threadpool(_import, request, name, root, upload), 201)
+    return name, root, upload
 
 
 def _import(request: Request, name: str, root: str, upload: bytes | None) -> dict[str, object]:
@@ -58,6 +67,8 @@ def _import(request: Request, name: str, root: str, upload: bytes | None) -> dic
         raise
     except SegloopError as error:
         raise ApiError("bad_request", str(error)) from None
+    except RecursionError:
+        raise ApiError("bad_request", "The file's values lie too deep in each other.") from None
     skipped = source.skipped
     return {"id": result.dataset, "skipped": skipped[:_SHOWN], "skipped_count": len(skipped)}
 

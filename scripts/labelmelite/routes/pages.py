@@ -52,8 +52,11 @@ def _found(name: str) -> Path | None:
     """Return the file of that name below static/, if there is one that everybody may see."""
     if not name.isprintable() or any(part.startswith(".") for part in Path(name).parts):
         return None
-    path = (STATIC / name).resolve()
-    return path if path.is_relative_to(STATIC) and path.is_file() else None
+    try:
+        path = (STATIC / name).resolve()
+        return path if path.is_relative_to(STATIC) and path.is_file() else None
+    except OSError:  # a name longer than any file's
+        return None
 
 
 ROUTES = [*(page(path, name) for path, name in PAGES.items()), Route("/static/{path:path}", static, methods=["GET"])]

@@ -52,6 +52,8 @@ async def begin(request: Request) -> Response:
     if person.preview:
         return http.answer(await run_in_threadpool(work.preview, layout))
     security.require(request, "annotator")
+    if layout not in (None, "filmstrip", "grid"):
+        raise ApiError("bad_request", "A layout is filmstrip or grid.")
     if len(wanted) > 1000 or not all(isinstance(one, str) for one in wanted):
         raise ApiError("bad_request", "Items are at most 1,000 names.")
     return http.answer(await run_in_threadpool(work.next_task, person.id, kind, layout, wanted))

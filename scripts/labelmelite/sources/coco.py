@@ -1,5 +1,6 @@
 """A COCO file, with a folder of images or a URL base that its file names are relative to."""
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ class CocoSource:
 
     def info(self) -> dict[str, Any]:
         """Return the file's own head."""
-        return {key: self.value[key] for key in ("info", "licenses", "bundle_info") if key in self.value}
+        kept = {key: self.value[key] for key in ("info", "licenses", "bundle_info") if key in self.value}
+        return {key: value for key, value in kept.items() if _can_be_written(value)}
 
     def categories(self) -> Iterable[Category]:
         """Return the categories, and one for each number that objects have but the file does not name."""
@@ -75,10 +77,12 @@ class CocoSource:
             elif number in self._categories:
                 self._report.skip(self._file, f"category {number}", "another category has the same id")
             else:
-                unique = name.strip() if name.strip() not in names else f"{name.strip()} ({number})"
+                unique = name.strip()
+                while unique in names:
+                    unique = f"{unique} ({number})"
                 names.add(unique)
                 definition = one.get("definition", one.get("def", ""))
-                self._categories[number] = Category(number, unique, definition if isinstance(definition, str) else "")
+                self._categories[number] = Category(number, unique, _text(definition))
         return list(self._categories.values())
 
     def images(self) -> Iterable[Image]:
@@ -98,14 +102,15 @@ class CocoSource:
         for place, value in enumerate(self.value["annotations"]):
             number = whole(value.get("id")) if isinstance(value, dict) else None
             record = f"annotation {number}" if number is not None else f"annotations[{place}]"
+            own = number if number is not None else -1 - place
             try:
-                if number is not None and number in seen:
+                if own in seen:
                     raise MaskError("has the id of another annotation")
-                made = self._object(value, number if number is not None else -1 - place)
+                made = self._object(value, own)
             except MaskError as error:
                 self._report.skip(self._file, record, str(error))
                 continue
-            seen.add(int(made.id))
+            seen.add(own)
             self._report.use()
             yield made
 
@@ -119,13 +124,12 @@ class CocoSource:
         category = whole(value.get("category_id"))
         if category is None or category not in self._categories:
             raise MaskError(f"has the unknown category {value.get('category_id')!r}")
-        score = value.get("score")
         return Object(
             id=str(number),
             image=image.number,
             category=category,
             mask=_mask(value.get("segmentation"), image),
-            score=float(score) if isinstance(score, int | float) and not isinstance(score, bool) else None,
+            score=_number(value.get("score")),
             crowd=value.get("iscrowd") in (1, "1"),
         )
 
@@ -142,6 +146,26 @@ class CocoSource:
             return image_files.image_size(Path(self.root) / name)
         except SegloopError:
             return None, None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) and coco_tables.is_unicode(value) else ""
+
+
+def _number(value: Any) -> float | None:
+    """Return a score; None where there is none, or one that no file can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
+        return None
+    return float(value)
+
+
+def _can_be_written(value: Any) -> bool:
+    """Return whether a value can stand in a JSON file: no NaN, no half characters, no endless brackets."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _mask(segmentation: Any, image: Image) -> Rle:
@@ -174,11 +198,8 @@ def _sizes_of_masks(annotations: list[Any]) -> dict[str, tuple[int, int]]:
 
 def whole(value: Any) -> int | None:
     """Return an id as a whole number below 2^53; text and 1.0 are common."""
-    if (isinstance(value, str) and value.strip().lstrip("-").isdigit() and len(value) < 17) or (
-        isinstance(value, float) and value.is_integer()
-    ):
-        value = int(value)
-    return value if type(value) is int and abs(value) < 1 << 53 else None
+    number = coco_tables.whole_number(value)
+    return number if number is not None and abs(number) < 1 << 53 else None
 
 
 def printable(text: str) -> bool:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from segloop.annotation.tables import read_table, write_table
 from segloop.config import NoReason
 from segloop.errors import SegloopError
+from segloop.files import other_version
 
 YES: Final = 1
 NO: Final = -1
@@ -165,4 +166,8 @@ def read_answers(path: Path) -> pa.Table:
     SegloopError
         If the file is missing, damaged or of another layout.
     """
-    return read_table(path, ANSWER_SCHEMA)
+    table = read_table(path, ANSWER_SCHEMA)
+    versions = [one for one in table.column("schema").unique().to_pylist() if one not in (None, RECORD_SCHEMA)]
+    if versions:
+        raise SegloopError(other_version(path, versions[0], RECORD_SCHEMA))
+    return table

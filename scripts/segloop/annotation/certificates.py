@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.special import betaincinv
 
 from segloop.errors import SegloopError
-from segloop.files import read_json, write_json
+from segloop.files import other_version, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def read_certificates(path: Path) -> tuple[Certificate, ...]:
     given: dict[str, Any] = read_json(path)
     try:
         if given["schema"] != CERTIFICATES_SCHEMA:
-            raise KeyError("schema")
+            raise SegloopError(other_version(path, given["schema"], CERTIFICATES_SCHEMA))
         return tuple(_certificate(one) for one in given["certificates"])
     except (KeyError, TypeError) as error:
         raise SegloopError(f"{path} is no list of certificates ({error}). Run the annotation step again.") from None

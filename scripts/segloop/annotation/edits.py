@@ -16,7 +16,7 @@ from segloop.annotation.verdicts import ACCEPTED, DUPLICATE, EDITED, Verdicts
 from segloop.data import masks
 from segloop.data.masks import MaskError, Rle
 from segloop.errors import SegloopError
-from segloop.files import read_json, write_json
+from segloop.files import other_version, read_json, write_json
 from segloop.store.index import Index
 
 logger = logging.getLogger("segloop.annotation")
@@ -45,6 +45,8 @@ def _edit(line: bytes, where: str) -> Record:
     record: Record = {name: given.get(name) for name in (*_REQUIRED, "seconds", "price", "time")}
     try:
         record["edit_id"], record["annotator"] = str(given["edit_id"]), str(given["annotator"])
+        # Half a character cannot be written again.
+        f"{record['edit_id']}{record['annotator']}".encode()
         record["prediction"] = int(given["prediction"])
         record["mask_key"] = bytes.fromhex(given["mask_key"])
         if len(record["mask_key"]) != 32:
@@ -53,7 +55,7 @@ def _edit(line: bytes, where: str) -> Record:
         record["segmentation"] = masks.check(record["segmentation"])
         if not masks.area([record["segmentation"]])[0]:
             raise ValueError("its mask is empty")
-    except (MaskError, ValueError, TypeError) as error:
+    except (MaskError, ValueError, TypeError, OverflowError) as error:
         raise SegloopError(f"{where} is no edit ({error}). Mend or remove that line.") from None
     return record
 
@@ -170,7 +172,8 @@ def _content(path: Path | None) -> dict[str, Any]:
         return {"masks": [], "work": []}
     content = read_json(path)
     if not isinstance(content, dict) or content.get("schema") != EDITED_SCHEMA:
-        raise SegloopError(f"{path} was written by another version of segloop. Annotate this iteration again.")
+        found = content.get("schema") if isinstance(content, dict) else None
+        raise SegloopError(other_version(path, found, EDITED_SCHEMA))
     return content
 
 

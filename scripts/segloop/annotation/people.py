@@ -15,7 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from segloop.annotation.answers import ANSWER_SCHEMA, COUNTED_PURPOSES, PURPOSES, REASONS, REPLIES, Answers
+from segloop.annotation.answers import (
+    ANSWER_SCHEMA,
+    COUNTED_PURPOSES,
+    PURPOSES,
+    REASONS,
+    RECORD_SCHEMA,
+    REPLIES,
+    Answers,
+)
 from segloop.annotation.quality import combine_votes
 from segloop.annotation.world import World
 from segloop.errors import SegloopError
@@ -91,6 +99,8 @@ def _is_cut_off(line: bytes) -> bool:
         json.loads(line)
     except ValueError:
         return True
+    except RecursionError:  # brackets without end are no fragment of a record: reading the line says so
+        return False
     return False
 
 
@@ -116,6 +126,12 @@ def read_line(line: bytes, where: str, required: tuple[str, ...]) -> Record:
         raise SegloopError(f"{where} is not valid JSON ({error}). Mend or remove that line.") from None
     if not isinstance(given, dict):
         raise SegloopError(f"{where} is not a JSON object. Mend or remove that line.")
+    version = given.get("schema")
+    if version is not None and version != RECORD_SCHEMA:
+        raise SegloopError(
+            f"{where} has schema version {version!r}, this segloop reads version {RECORD_SCHEMA}. Go on with the "
+            "segloop that wrote these answers."
+        )
     missing = [name for name in required if given.get(name) is None]
     if missing:
         raise SegloopError(f"{where} lacks {', '.join(missing)}. Mend or remove that line.")

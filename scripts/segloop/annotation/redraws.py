@@ -252,6 +252,8 @@ def _redraw(line: bytes, where: str) -> Record:
         raise SegloopError(f"{where} lacks segmentation: a mask, or null for no object. Mend or remove that line.")
     try:
         record["redraw_id"], record["annotator"] = str(given["redraw_id"]), str(given["annotator"])
+        # Half a character cannot be written again.
+        f"{record['redraw_id']}{record['annotator']}".encode()
         record["prediction"] = int(given["prediction"])
         key = bytes.fromhex(given["mask_key"])
         if len(key) != 32:
@@ -260,7 +262,7 @@ def _redraw(line: bytes, where: str) -> Record:
         check_spent(record, where)
         if record["segmentation"] is not None:
             record["segmentation"] = masks.check(record["segmentation"])
-    except (MaskError, ValueError, TypeError) as error:
+    except (MaskError, ValueError, TypeError, OverflowError) as error:
         raise SegloopError(f"{where} is no redraw ({error}). Mend or remove that line.") from None
     return record
 

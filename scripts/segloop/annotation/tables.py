@@ -7,10 +7,12 @@ import pyarrow.parquet as pq
 
 from segloop.errors import SegloopError
 from segloop.files import atomic_file
+from segloop.parquet import check_version, marked
 
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a table, whole or not at all."""
+    table = table.replace_schema_metadata(marked(table.schema).metadata)
     with atomic_file(path) as temporary:
         # Everything that could change the bytes is said here, so that no default of a later version does.
         pq.write_table(
@@ -37,7 +39,7 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     Raises
     ------
     SegloopError
-        If the file is missing, damaged, or of another layout.
+        If the file is missing, damaged, or of another layout or schema version.
     """
     try:
         table = pq.read_table(path, memory_map=False)
@@ -45,6 +47,7 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
         raise SegloopError(f"{path} does not exist. Run the rule that makes it, or check the path.") from None
     except (pa.ArrowException, OSError) as error:
         raise SegloopError(f"{path} is not a readable Parquet file ({error}). Remove it and make it again.") from None
+    check_version(path, table.schema)
     if not table.schema.equals(schema, check_metadata=False):
         wrong = [name for name in schema.names if name not in table.schema.names] or "other types or order"
         raise SegloopError(

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from segloop.annotation.certificates import read_certificates
 from segloop.config import Config
-from segloop.files import atomic_file, read_json, sha256_file, write_json
+from segloop.files import atomic_file, read_document, read_json, sha256_file, write_json
 
 MANIFEST_SCHEMA: Final = 1
 UNKNOWN: Final = "not stated (`card` in the configuration)"
@@ -57,7 +57,7 @@ def write_card(files: CardFiles, config: Config, versions: dict[str, str | None]
         If a file is missing or damaged.
     """
     sets = [read_json(path) for path in files.collected]
-    summary = read_json(files.summary)
+    summary = read_document(files.summary)
     record = _manifest(files, sets, summary, config, versions)
     write_json(manifest, record)
     with atomic_file(card) as temporary:

@@ -12,7 +12,7 @@ from segloop.annotation.people import read_names
 from segloop.annotation.verdicts import ACCEPTED, DUPLICATE, read_verdicts
 from segloop.config import Config, load
 from segloop.errors import SegloopError
-from segloop.files import read_json
+from segloop.files import read_document, read_json
 from segloop.runs import START
 from segloop.store.arrays import Store
 from segloop.store.tree import KIND
@@ -82,7 +82,7 @@ def explain(run: Path, name: str, iteration: int | None = None) -> Explanation:
     folder = run / "results" / f"iter_{number}"
     image = next(one for one in content["images"] if one["id"] == annotation["image_id"])
     categories = {one["id"]: one["name"] for one in content["categories"]}
-    config = load(read_json(run / START)["config"])
+    config = load(read_document(run / START)["config"])
     return Explanation(
         iteration=number,
         annotation_id=int(annotation["id"]),
@@ -136,7 +136,7 @@ def _is_called(annotation: Record, name: str) -> bool:
 def _model(run: Path, config: Config, iteration: int, provenance: Record) -> Record:
     folder = f"results/iter_{iteration - 1}/model"
     path = run / config.of_detector(folder, provenance.get("detector", "")) / "model.json"
-    return read_json(path) if path.exists() else {}
+    return read_document(path) if path.exists() else {}
 
 
 def _names(run: Path, config: Config) -> dict[str, str]:
@@ -199,4 +199,4 @@ def _certificate(folder: Path, provenance: Record) -> Record | None:
 
 
 def _cost(path: Path) -> Record | None:
-    return read_json(path)["per_accepted_mask"] if path.exists() else None
+    return read_document(path)["per_accepted_mask"] if path.exists() else None

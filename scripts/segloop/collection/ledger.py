@@ -15,7 +15,7 @@ from segloop.annotation.answers import read_answers
 from segloop.annotation.edits import edit_work
 from segloop.config import LoopConfig, PricesConfig
 from segloop.errors import SegloopError
-from segloop.files import read_json, write_json
+from segloop.files import read_document, read_json, write_json
 from segloop.store.index import read_index_columns
 
 LEDGER_SCHEMA: Final = 1
@@ -72,7 +72,7 @@ def tally_iteration(
     ledger |= {"people": _People.none().record(), "categories": {}, "machine": machine, "value": None}
     if index is not None and answers is not None and collected is not None:
         table, masks = _work(read_answers(answers), quality, edited), read_json(collected)
-        values = value_per_mask(loop, read_json(evaluation)["ap_per_category"])
+        values = value_per_mask(loop, read_document(evaluation)["ap_per_category"])
         categories = _categories(table, index, masks, values)
         ledger |= {"accepted": len(masks["annotations"]), "people": _people(table), "categories": categories}
         if values is not None:
@@ -85,7 +85,7 @@ def tally_run(*, ledgers: list[Path], prices: PricesConfig, output: Path) -> Non
 
     The control and the upper bound are not counted: they belong to no loop that only collects.
     """
-    iterations = [read_json(path) for path in ledgers]
+    iterations = [read_document(path) for path in ledgers]
     values = [one["value"] for one in iterations if one["value"] is not None]
     total = {
         "accepted": sum(one["accepted"] for one in iterations),
@@ -144,7 +144,7 @@ def _work(answers: pa.Table, quality: Path | None, edited: Path | None) -> pa.Ta
     table = answers.select(columns)
     for name in ("redraws", "edits"):
         table = table.append_column(name, pa.array([0] * len(answers), pa.int64()))
-    redraws = [] if quality is None else read_json(quality)["redraws"]
+    redraws = [] if quality is None else read_document(quality)["redraws"]
     rows = [one | {"purpose": "redraw", "redraws": 1, "edits": 0} for one in redraws]
     rows += [one | {"purpose": "edit", "redraws": 0, "edits": 1} for one in edit_work(edited)]
     rows = [one | {"prediction": int(one["prediction"])} for one in rows]

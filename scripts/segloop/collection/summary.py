@@ -17,7 +17,7 @@ from segloop.collection.stopping import stop_reason
 from segloop.config import AnnotationConfig, LoopConfig
 from segloop.data import masks
 from segloop.errors import SegloopError
-from segloop.files import read_json, write_json
+from segloop.files import read_document, read_json, write_json
 from segloop.store.index import read_index_attributes, read_index_columns
 
 SCHEMA_VERSION: Final = 1
@@ -84,7 +84,7 @@ def summarise_iteration(
     SegloopError
         If a file is missing or damaged.
     """
-    measured = read_json(next(iter(evaluations.values())))
+    measured = read_document(next(iter(evaluations.values())))
     summary: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "iteration": iteration}
     summary |= dict.fromkeys(
         ("predictions", "duplicates", "questions", "collected", "collected_total", "masks_per_question")
@@ -101,7 +101,7 @@ def summarise_iteration(
     summary |= {name: measured[name] for name in ("ap", "ap50", "ap_per_category")}
     if len(evaluations) > 1:
         summary["detectors"] = _of_detectors(evaluations, index, collected)
-    summary["control_ap"] = None if control_evaluation is None else read_json(control_evaluation)["ap"]
+    summary["control_ap"] = None if control_evaluation is None else read_document(control_evaluation)["ap"]
     summary |= _cost(ledger)
     write_json(output, summary)
 
@@ -116,7 +116,7 @@ def _of_detectors(
     )
     rows = {}
     for name, evaluation in evaluations.items():
-        measured = read_json(evaluation)
+        measured = read_document(evaluation)
         rows[name] = {
             "ap": measured["ap"],
             "ap50": measured["ap50"],
@@ -185,7 +185,7 @@ def truth_recall(collected: list[Path], truth: Path, t_iou: float) -> float | No
 
 def _cost(ledger: Path) -> dict[str, Any]:
     """Return what an iteration cost and what its masks are worth; people's part is unknown where nobody was asked."""
-    content = read_json(ledger)
+    content = read_document(ledger)
     people, machine = content["people"], content["machine"]
     asked = content["iteration"] > 0
     return {
@@ -237,7 +237,7 @@ def certified(verdicts: Path, certificates: Path) -> float | None:
 def _quality(quality: Path) -> dict[str, Any]:
     """Return how well a sample of the accepted masks is drawn."""
     names = ("sample", "redrawn", "mean_iou", "interval", "matched", "sq", "sq_interval")
-    content = read_json(quality)
+    content = read_document(quality)
     return {name: content[name] for name in names}
 
 
@@ -266,7 +266,7 @@ def summarise_run(
     SegloopError
         If a file is missing or damaged.
     """
-    rows = [read_json(path) for path in summaries]
+    rows = [read_document(path) for path in summaries]
     control = {str(number): _ap(path) for number, path in enumerate(control_evaluations, start=1)}
     for row in rows:
         if str(row["iteration"]) in control:
@@ -286,7 +286,7 @@ def summarise_run(
 
 
 def _ap(evaluation: Path) -> dict[str, Any]:
-    measured = read_json(evaluation)
+    measured = read_document(evaluation)
     return {"ap": measured["ap"], "ap50": measured["ap50"]}
 
 

@@ -19,7 +19,7 @@ from segloop.clustering.partition import PARTS
 from segloop.collection.summary import against_predictions, certified
 from segloop.config import AnnotationConfig, TransferConfig
 from segloop.errors import SegloopError
-from segloop.files import atomic_file, read_json, write_json
+from segloop.files import atomic_file, read_document, read_json, write_json
 from segloop.store.index import read_index_columns
 
 logger = logging.getLogger("segloop.collection")
@@ -144,7 +144,7 @@ class Transferred:
         truth_match
             Of the pool, None where its truth is not known.
         """
-        retrieved, evaluation = read_json(self.retrieved), read_json(self.evaluation)
+        retrieved, evaluation = read_document(self.retrieved), read_document(self.evaluation)
         row: dict[str, Any] = {name: retrieved[name] for name in ("embedding", "predictions", "good")}
         row |= {"retrieved": len(retrieved["masks"]["prediction"]), "precision": None, "recall": None}
         row |= {"collected": len(read_json(self.collected)["annotations"])}

@@ -23,6 +23,7 @@ from segloop.data.places import read_places_list
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
 from segloop.files import atomic_directory, atomic_file, read_json, sha256_file, write_json
+from segloop.parquet import check_version, marked
 from segloop.randomness import generator
 
 logger = logging.getLogger("segloop")
@@ -163,7 +164,7 @@ def _write_shards(images: Iterable[PoolImage], count: int, outputs: list[Path]) 
 
 def _write_shard(output: Path, images: Iterator[PoolImage]) -> int:
     written = 0
-    with atomic_file(output) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+    with atomic_file(output) as temporary, pq.ParquetWriter(temporary, marked(SCHEMA), compression="zstd") as writer:
         while block := list(islice(images, _BLOCK)):
             columns = zip(*block, strict=True)
             arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
@@ -190,6 +191,7 @@ def read_shard(path: Path) -> ShardImages:
             table = file.read()
     except (OSError, pa.ArrowException) as error:
         raise SegloopError(f"the pool shard {path} cannot be read ({error}). Run shard_pool again.") from None
+    check_version(path, table.schema)
     if not table.schema.equals(SCHEMA):
         raise SegloopError(f"{path} is no pool shard: it has the columns {table.column_names}. Run shard_pool again.")
     return ShardImages(

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from segloop.data import masks
 from segloop.data.categories import read_lines
 from segloop.data.folders import FolderReader
@@ -15,6 +13,7 @@ from segloop.data.labelled import Choice, Record, annotation, every_image
 from segloop.data.masks import MaskError
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
+from segloop.files import parse_yaml
 
 
 class YoloReader(FolderReader):
@@ -69,10 +68,7 @@ def _read_names(path: Path) -> dict[int, Record]:
     if path.suffix.lower() not in (".yaml", ".yml"):
         names: Any = [line.strip() for line in read_lines(path, "list of class names") if line.strip()]
     else:
-        try:
-            value = yaml.safe_load("\n".join(read_lines(path, "data set's YAML file")))
-        except yaml.YAMLError as error:
-            raise SegloopError(f"{path} is not valid YAML ({error}).") from None
+        value = parse_yaml("\n".join(read_lines(path, "data set's YAML file")), str(path))
         names = value.get("names") if isinstance(value, dict) else None
     pairs = (
         list(names.items()) if isinstance(names, dict) else list(enumerate(names)) if isinstance(names, list) else []

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 
 from segloop.errors import SegloopError
-from segloop.files import read_json
+from segloop.files import read_document
 from segloop.reporting.numbers import write_csv
 from segloop.reporting.style import BLUE, GREEN, GREY, INK, ORANGE, new_figure, save, say_missing, style
 
@@ -30,7 +30,7 @@ def read_census(path: Path) -> Census:
     SegloopError
         If the file is missing or is not one.
     """
-    census = read_json(path)
+    census = read_document(path)
     if not isinstance(census, dict) or "predicted" not in census:
         raise SegloopError(f"{path} is no census of collected masks. Run `snakemake {path}` again.")
     return dict(census)

@@ -7,9 +7,9 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
 from matplotlib.axes import Axes
 
+from segloop.config import read_values
 from segloop.errors import SegloopError
 from segloop.files import atomic_file
 from segloop.reporting.numbers import write_csv
@@ -71,7 +71,7 @@ def read_runs(directories: list[Path]) -> list[ComparedRun]:
 def _read(directory: Path, name: str) -> ComparedRun:
     summary = read_run(directory / "results" / "summary.json")
     path = directory / "results" / "config.yaml"
-    config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+    config: dict[str, Any] = read_values(path) if path.exists() else {}
     annotation, clustering, detector = (config.get(part) or {} for part in ("annotation", "clustering", "detector"))
     return ComparedRun(
         name,

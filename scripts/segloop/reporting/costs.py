@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from segloop.files import atomic_file, read_json
+from segloop.files import atomic_file, read_document
 from segloop.reporting.summaries import read_run
 from segloop.reporting.table_page import table_page
 
@@ -55,7 +55,7 @@ def tabulate_costs(*, ledger: Path, summary: Path, html: Path) -> None:
     SegloopError
         If one of them is missing or damaged.
     """
-    costs, run = read_json(ledger), read_run(summary)
+    costs, run = read_document(ledger), read_run(summary)
     reasons = {str(row["iteration"]): row.get("reasons") or {} for row in run.iterations}
     words = sorted({word for found in reasons.values() for word in found})
     rows = [(str(row["iteration"]), row, reasons.get(str(row["iteration"]), {})) for row in costs["iterations"]]

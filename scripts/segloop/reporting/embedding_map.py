@@ -1,6 +1,7 @@
 """The embedding map: a sample of an iteration's masks in two dimensions, to zoom into and to look at one by one."""
 
 import base64
+import json
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -84,7 +85,15 @@ def plot_embedding_map(
     write_csv(table, head, [[point[name] for name in head] for point in points])
     chart = _chart(points, [draw_shown(mask, SIDE) for mask in shown], f"{len(points):,} of {total:,} masks")
     with atomic_file(html) as temporary:
-        chart.save(str(temporary), format="html", inline=True)
+        chart.save(str(temporary), format="html", inline=True, json_kwds={"cls": _ForScripts})
+
+
+class _ForScripts(json.JSONEncoder):
+    """JSON that can stand in a script of a page: a category named `</script>` does not end it."""
+
+    def encode(self, o: Any) -> str:
+        """Return a value as JSON."""
+        return super().encode(o).replace("<", "\\u003c")
 
 
 def _plane(components: Floats) -> Floats:

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
-from segloop.files import atomic_file, read_json
+from segloop.files import atomic_file, read_document
 from segloop.progress import STEPS, RunFiles, duration, size_of
 from segloop.reporting.table_page import table_page
 
@@ -43,7 +43,7 @@ def tabulate_resources(*, directory: Path, ledger: Path, html: Path) -> None:
         If no run was started there, or the ledger is damaged.
     """
     run = RunFiles(directory)
-    costs = read_json(ledger)["iterations"]
+    costs = read_document(ledger)["iterations"]
     head = "".join(
         f'<th scope="col">{title}</th>' for title in ("iteration", "GPU hours", "CPU hours", "space", "largest step")
     )

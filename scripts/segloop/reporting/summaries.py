@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from segloop.errors import SegloopError
-from segloop.files import read_json
+from segloop.files import read_document
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def read_run(path: Path) -> RunSummary:
     SegloopError
         If the file is missing, is not JSON or has no list of iterations.
     """
-    content = read_json(path)
+    content = read_document(path)
     iterations = content.get("iterations") if isinstance(content, dict) else None
     if not isinstance(iterations, list) or not all(isinstance(row, dict) and "iteration" in row for row in iterations):
         raise SegloopError(f"{path} has no list of iterations. Run `snakemake {path}` again.")

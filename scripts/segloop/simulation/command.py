@@ -7,13 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from segloop.annotation.policies import POLICIES
 from segloop.annotation.probabilities import probability_path
 from segloop.config import AnnotationConfig, load, read_values
 from segloop.errors import SegloopError
-from segloop.files import atomic_file, write_json
+from segloop.files import atomic_file, parse_yaml, write_json
 from segloop.reporting.summaries import read_run
 from segloop.simulation.figures import draw_cost_curves
 from segloop.simulation.pilot import WORLDS, forecast_lines, forecast_record, forecasts
@@ -172,10 +170,7 @@ def _change(section: dict[str, Any], change: str) -> None:
         inner = section.get(key)
         section[key] = dict(inner) if isinstance(inner, dict) else {}
         section = section[key]
-    try:
-        section[keys[-1]] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise SegloopError(f"--set {change!r}: the value is not valid YAML ({error}).") from None
+    section[keys[-1]] = parse_yaml(value, f"--set {change!r}: the value")
 
 
 def known_world(wanted: Wanted, config: AnnotationConfig) -> KnownWorld:

@@ -98,6 +98,13 @@ def test_a_character_cut_in_two_is_a_fragment_too(tmp_path, caplog):
     assert "line 2" in caplog.text
 
 
+def test_brackets_without_end_are_an_error_with_their_line(tmp_path):
+    path = log_of(tmp_path, {})
+    path.write_bytes(path.read_bytes() + b"[" * 200_000)
+    with pytest.raises(SegloopError, match="line 2 is not valid JSON"):
+        read_records(path)
+
+
 def test_a_whole_last_line_needs_no_newline(tmp_path, caplog):
     assert len(read_records(log_of(tmp_path, {}, {"answer_id": "b"}, end=""))) == 2
     assert read_records(log_of(tmp_path, "", "", end="")) == []

@@ -1,3 +1,5 @@
+import asyncio
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,10 +25,8 @@ def test_nobody_is_signed_in_without_a_token(client: TestClient) -> None:
     assert client.post("/api/events", json={"client": "c", "events": []}).status_code == 401
 
 
-@pytest.mark.parametrize("token", ["", "x", "x" * 43, "x" * 5000, "\ud800", "é"])
+@pytest.mark.parametrize("token", ["", "x", "x" * 43, "x" * 5000, "é"])
 def test_forged_tokens(client: TestClient, token: str) -> None:
-    import json
-
     response = client.post("/api/session", content=json.dumps({"token": token}), headers=JSON)
     assert response.status_code == 401
     if token.isascii() and token:
@@ -160,6 +160,7 @@ def test_frames_are_allowed_for_mturk_alone(settings: Settings) -> None:
         "/static/pages/../../app.py",
         "/static/.hidden",
         "/static/a%00b",
+        f"/static/{'9' * 400}",
         "/api/datasets/..%2f1/images",
         "/api/datasets/1/images/1%2f..%2f2/pixels",
         "/api/datasets/-1/images",
@@ -227,3 +228,97 @@ def test_a_page_of_the_project_has_no_inline_script(repository: Path) -> None:
     for path in pages:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=|https?://", text), path.name
+
+
+HALF = "\ud800"
+HUGE = 10**400
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "value"),
+    [
+        ("POST", "/api/session", {"token": HALF}),
+        ("PUT", "/api/session/name", {"name": HALF}),
+        ("POST", "/api/invites", {"name": HALF}),
+        ("POST", "/api/invites", {"name": "x", "days": HUGE}),
+        ("POST", "/api/events", {"client": HALF, "events": []}),
+        ("POST", "/api/tasks", {"kind": "questions", "layout": HALF}),
+        ("POST", "/api/tasks/x/answers", {"client": HALF, "answers": []}),
+        ("POST", "/api/tasks/x/submit", {"seconds": HUGE}),
+        ("PUT", "/api/gold", {"task": HALF, "item": "x", "reply": "yes"}),
+    ],
+)
+def test_half_characters_and_endless_numbers_are_refused(
+    join: Callable[..., Page], method: str, path: str, value: object
+) -> None:
+    page = join("owner")
+    response = page.client.request(method, path, content=json.dumps(value), headers={**page.headers, **JSON})
+    assert response.status_code in (400, 404) and response.json()["error"]["message"]
+
+
+def test_an_event_with_numbers_beyond_all_files_is_refused_by_itself(page: Page) -> None:
+    sound = page.event("edit", {"before": rectangle(2, 3, 5, 6), "after": rectangle(2, 3, 5, 7)})
+    for odd in ({"seconds": HUGE}, {"client_no": HALF}, {"client_no": HUGE}, {"dataset": 1 << 70}, {"tool": HALF}):
+        refused, saved = page.send({**sound, "client_no": 900, **odd}, {**sound, "client_no": page.number})
+        assert refused["error"]["code"] == "bad_request" and "seq" in saved
+    for odd in (b"1e999", b"-1e999", b"Infinity"):
+        content = b'{"client": "c", "events": [{"client_no": ' + odd + b"}]}"
+        answer = page.client.post("/api/events", content=content, headers={**page.headers, **JSON})
+        assert answer.status_code == 400
+    # What lies too deep to be written again is not repeated in the acknowledgement.
+    deep = b'{"client": "c", "events": [{"client_no": ' + b"[" * 900 + b"]" * 900 + b"}]}"
+    answer = page.client.post("/api/events", content=deep, headers={**page.headers, **JSON})
+    assert answer.status_code in (200, 400)
+
+
+def test_keys_with_half_a_character_come_back_as_they_were(page: Page) -> None:
+    content, headers = json.dumps({"yes": [HALF]}), {**page.headers, **JSON}
+    assert page.client.put("/api/session/keys", content=content, headers=headers).status_code == 200
+    assert page.get("/api/session").json()["keys"] == {"yes": [HALF]}
+
+
+@pytest.mark.parametrize("text", ["²", "１", "--5", "5-", "1e3", "９"])
+def test_numbers_of_a_query_are_ascii_digits(page: Page, text: str) -> None:
+    response = page.get("/api/datasets/1/images", params={"offset": text})
+    assert response.status_code == 400 and response.json()["error"]["code"] == "bad_request"
+
+
+@pytest.mark.parametrize("length", [b"\xb2", b"-1", b"9" * 30, b"x"])
+def test_a_length_that_is_none_is_no_error_of_the_server(join: Callable[..., Page], length: bytes) -> None:
+    page = join("owner")
+    headers = [(name.encode(), value.encode()) for name, value in {**page.headers, **JSON}.items()]
+    headers.append((b"content-length", length))
+    for path in ("/api/events", "/api/datasets"):
+        assert 400 <= page.client.post(path, content=b"{}", headers=headers).status_code < 500
+
+
+@pytest.mark.parametrize("name", ["[", "[::1", "127.0.0.1]:x["])
+def test_hosts_and_origins_that_are_none_are_refused(page: Page, name: str) -> None:
+    assert page.client.get("/", headers={"Host": name}).status_code == 403
+    headers = {**page.headers, "Origin": f"http://{name}"}
+    assert page.client.post("/api/events", json={"client": "c", "events": []}, headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/api/events", "application/json"), ("/api/datasets", "multipart/form-data")]
+)
+def test_a_sender_who_is_gone_in_the_middle_is_no_error_of_the_server(
+    join: Callable[..., Page], path: str, kind: str
+) -> None:
+    page = join("owner")
+    kinds = {"host": "127.0.0.1", "content-type": f"{kind}; boundary=edge", "content-length": "900"}
+    headers = [(name.lower().encode(), value.encode()) for name, value in (kinds | page.headers).items()]
+    body = b'--edge\r\nContent-Disposition: form-data; name="name"\r\n\r\nx'
+    waiting = [{"type": "http.request", "body": body, "more_body": True}]
+    sent: list[int] = []
+
+    async def receive() -> dict[str, object]:
+        return waiting.pop() if waiting else {"type": "http.disconnect"}
+
+    async def send(message: dict[str, int]) -> None:
+        if message["type"] == "http.response.start":
+            sent.append(message["status"])
+
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers, "scheme": "http"}
+    asyncio.run(page.client.app(scope | {"http_version": "1.1", "server": ("127.0.0.1", 80)}, receive, send))  # type: ignore[arg-type]
+    assert sent == [400]

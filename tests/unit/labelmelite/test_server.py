@@ -152,7 +152,7 @@ def test_a_folder_of_images_alone_on_every_address(arguments: list[str], tmp_pat
         (["--images", "https://example.org/x"], "a URL cannot be listed"),
         (["--annotations", "/nowhere.json", "--images", "."], "does not exist"),
         (["--images", ".", "--host", "0.0.0.0", "--no-tokens"], "everybody needs a token"),
-        (["--images", ".", "--settings", "/nowhere.yaml"], "cannot be read"),
+        (["--images", ".", "--settings", "/nowhere.yaml"], "does not exist"),
         (["--images", ".", "--host", "300.0.0.1"], "cannot be used"),
         (["--run", ".", "--images", "."], "name one thing to label"),
     ],
@@ -176,7 +176,7 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
         ("study: {x: 1}", r"study\.x"),
         ("wage: much", "wage"),
         ("- 1", "by name"),
-        ("a: [", "cannot be read"),
+        ("a: [", "not valid YAML"),
     ):
         path.write_text(text)
         with pytest.raises(SegloopError, match=message):

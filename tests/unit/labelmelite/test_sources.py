@@ -179,3 +179,27 @@ def test_ids_of_files(value: Any, number: int | None) -> None:
 @pytest.mark.parametrize(("text", "good"), [("cat", True), ("", False), (" ", False), ("a\nb", False), ("é", True)])
 def test_names_of_files(text: str, good: bool) -> None:
     assert printable(text) is good
+
+
+def test_what_no_file_can_hold_again_is_left_out(tmp_path: Path, store: Store) -> None:
+    good = {"image_id": 1, "category_id": 1, "segmentation": rectangle(0, 0, 4, 4)}
+    value = {
+        "info": {"description": "\ud800"},
+        "licenses": [{"id": 1, "share": float("nan")}],
+        "bundle_info": {"bundle_id": "b"},
+        "categories": [
+            {"id": 1, "name": "cat (3)", "definition": "half a \ud800"},
+            {"id": 2, "name": "cat"},
+            {"id": 3, "name": "cat"},
+            {"id": "²", "name": "no number"},
+        ],
+        "images": [{"id": 1, "file_name": "a.png", "width": 32, "height": 24}],
+        # A record without an id is counted from -1 down, which may be taken.
+        "annotations": [good | {"id": -2, "score": 10**400}, good, good | {"id": 4, "score": float("nan")}],
+    }
+    source, categories, _, objects = read(write(tmp_path / "x.json", value))
+    assert [(one.name, one.definition) for one in categories] == [("cat (3)", ""), ("cat", ""), ("cat (3) (3)", "")]
+    assert [(one.id, one.score) for one in objects] == [("-2", None), ("4", None)]
+    assert source.info() == {"bundle_info": {"bundle_id": "b"}}
+    imported = import_source(store, CocoSource(tmp_path / "x.json", "/none"))
+    assert len(store.read_now(lambda c: datasets.categories(c, imported.dataset))) == 3

@@ -10,6 +10,7 @@ from segloop.clustering.joining import join_trees
 from segloop.clustering.linkage import link_partitions
 from segloop.clustering.reduction import reduce_embeddings
 from segloop.config import ClusteringConfig
+from segloop.files import read_json, write_json
 from segloop.reporting.category_gallery import plot_category_gallery
 from segloop.reporting.clusters import clusters_asked, plot_clusters, read_said
 from segloop.reporting.embedding_map import plot_embedding_map
@@ -113,8 +114,12 @@ def test_a_row_a_category(judged: Iteration) -> None:
     assert size(png)[1] > 400
 
 
-def test_the_map_needs_nothing_but_itself(judged: Iteration) -> None:
+def test_the_map_needs_nothing_but_itself_and_runs_no_script_of_a_name(judged: Iteration) -> None:
     folder = judged.folder
+    seed_set = read_json(judged.seed_set)
+    for category in seed_set["categories"]:
+        category["name"] = "</script><script>alert(1)</script>"
+    write_json(judged.seed_set, seed_set)
     reduce_embeddings(partitions=judged.partitions, output=folder / "reduced.zarr", components=3, seed=0, threads=1)
     plot_embedding_map(
         reduced=folder / "reduced.zarr",
@@ -133,6 +138,7 @@ def test_the_map_needs_nothing_but_itself(judged: Iteration) -> None:
     page = (folder / "map.html").read_text(encoding="utf-8")
     assert "<script src=" not in page
     assert page.count("data:image/jpeg") == 6
+    assert "alert(1)" in page and "<script>alert(1)" not in page and "</script><" not in page.partition("const spec")[2]
     assert all(
         str(one) in {str(each) for each in judged.ids} for one in np.array([line.split(",")[0] for line in lines[1:]])
     )

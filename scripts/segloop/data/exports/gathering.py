@@ -12,16 +12,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import yaml
 from tqdm import tqdm
 
+from segloop.config import read_values
 from segloop.data import masks
 from segloop.data.json_stream import JsonFile
 from segloop.data.labelled import LabelledSet, Record
 from segloop.data.masks import MaskError
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
-from segloop.files import read_json
+from segloop.files import read_document
 from segloop.runs import START
 
 
@@ -208,9 +208,9 @@ def pool_folder(run: Path) -> Path | None:
     """Return the folder of the pool's images, as the run's configuration has it; None where no configuration is."""
     written, start = run / "results" / "config.yaml", run / START
     if written.exists():
-        config = yaml.safe_load(written.read_text(encoding="utf-8"))
+        config = read_values(written)
     elif start.exists():
-        config = read_json(start).get("config")
+        config = read_document(start).get("config")
     else:
         return None
     try:
