@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from segloop import integrity
 from segloop.config import DetectorConfig, PredictionConfig, TrainingConfig
 from segloop.data.skipped import SkipReport
 from segloop.detection import mask_iou, model_files
@@ -501,7 +502,7 @@ def _heads(model: torch.nn.Module) -> list[mask_iou.MaskIouHead]:
 
 
 def _save_checkpoint(checkpoint: _Checkpoint, work: _Work, progress: Progress) -> None:
-    with atomic_file(checkpoint.path) as temporary, temporary.open("wb") as file:
+    with atomic_file(checkpoint.path, sealed=True) as temporary, temporary.open("wb") as file:
         torch.save(
             {
                 "fingerprint": checkpoint.fingerprint,
@@ -529,6 +530,7 @@ def _read_checkpoint(checkpoint: _Checkpoint) -> dict[str, Any] | None:
     if not checkpoint.path.exists():
         return None
     try:
+        integrity.check(checkpoint.path)
         state: dict[str, Any] = torch.load(checkpoint.path, map_location="cpu", weights_only=True)
         fingerprint = state["fingerprint"]
     except Exception as error:  # whatever torch's unpickler raises for a damaged file
