@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from segloop import integrity
 from segloop.config import DetectorConfig
 from segloop.errors import SegloopError
 from segloop.files import read_json
@@ -60,6 +61,7 @@ def read_weights(model: Path) -> dict[str, torch.Tensor]:
     SegloopError
         If one of them is missing, damaged, or of another model.
     """
+    integrity.check(model / WEIGHTS)
     state = load_state(model / WEIGHTS)
     if weights_sha256(state) != read_description(model)["weights_sha256"]:
         raise SegloopError(

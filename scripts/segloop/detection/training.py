@@ -218,6 +218,7 @@ def _write_model(directory: Path, work: "_Work", progress: Progress) -> None:
     # An open file, because only that tells torch's other failures from a full disk.
     with (directory / model_files.WEIGHTS).open("wb") as file:
         torch.save(_on_cpu(work.model.state_dict()), file)
+    integrity.seal(directory / model_files.WEIGHTS)
     write_json(directory / model_files.DESCRIPTION, _describe(work, progress))
 
 

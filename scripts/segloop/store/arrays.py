@@ -4,9 +4,9 @@ A store is a Zarr 3 group of arrays that share nothing but the folder. Arrays ar
 millions of rows make few files. The attributes of the group list every file with its size: Zarr reads a missing
 chunk as zeros without a word, so that a store from which a file was lost would otherwise be believed.
 
-Every byte is under a checksum, so that a store that was damaged is never believed: chunks (that of Zstandard, or CRC32C
-where nothing is compressed) and the index of a shard when they are read, the metadata of an array by its SHA-256 when
-the array is opened, and the attributes by theirs when the store is. `Store.verify` reads everything.
+Every byte is under a checksum, so that a store that was damaged is never believed: chunks and the index of a shard by
+their CRC32C when they are read, the metadata of an array by its SHA-256 when the array is opened, and the attributes by
+theirs when the store is. `Store.verify` reads everything.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from segloop.files import atomic_directory, read_json, sha256_file, write_json
 
 SCHEMA_VERSION = 2
 UNCHECKED_VERSION = 1
-"""The version before: the same layout without checksums of attributes, metadata and uncompressed chunks."""
+"""The version before: the same layout, whose only checksums are those inside compressed chunks."""
 DROPPED = "dropped"
 """Attribute: arrays that a store had, and that were dropped to save space."""
 
@@ -65,7 +65,7 @@ class ArrayWriter:
             chunks=(layout.chunk_rows, *row),
             shards=(layout.shard_rows, *row),
             dtype=self._dtype,
-            compressors=ZstdCodec(level=3, checksum=True) if layout.compressed else Crc32cCodec(),
+            compressors=[*([ZstdCodec(level=3)] if layout.compressed else []), Crc32cCodec()],
             fill_value=0,
         )
 
@@ -218,8 +218,10 @@ class Store:
 
     def _check(self, kind: str | None) -> None:
         found, version = self.attributes.get("kind"), self.attributes.get("schema_version")
+        if found is None:
+            raise self._damaged("it does not say what it holds")
         if kind is not None and found != kind:
-            raise SegloopError(f"{self.path} holds {found or 'something unknown'}, not {kind}. Give the right store.")
+            raise SegloopError(f"{self.path} holds {found}, not {kind}. Give the right store.")
         if version not in (SCHEMA_VERSION, UNCHECKED_VERSION):
             raise SegloopError(
                 f"{self.path} has schema version {version}; this segloop reads versions up to {SCHEMA_VERSION}. "
