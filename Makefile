@@ -10,7 +10,7 @@ TEST_PROCESSES ?= 2
 
 .PHONY: help setup demo test lint format config figures screenshots debian-packages bench-demo bench-nuclei bench-planning \
   bench-clustering bench-questions bench-certificates bench-mask-iou bench-embeddings bench-predict bench-labelling \
-  bench-formats clean
+  bench-formats bench-faults clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -103,6 +103,9 @@ bench-labelling: $(VENV)/.development  ## the labelling server under load, kille
 bench-formats: $(VENV)/.runtime  ## COCO files, lists of millions and masks read; damaged input (BENCH_ARGS)
 	$(BIN)/python benchmarks/formats.py $(BENCH_ARGS)
 	$(BIN)/python benchmarks/fuzz_formats.py
+
+bench-faults: $(VENV)/.development  ## faults by the hundred, each mended and compared; docs/reliability.md (BENCH_ARGS)
+	$(BIN)/python benchmarks/faults.py $(BENCH_ARGS)
 
 clean:  ## remove the demo's results; answers of people are elsewhere and stay
 	rm -rf $(RUN)/results $(RUN)/resources $(RUN)/report.html

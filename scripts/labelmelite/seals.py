@@ -1,7 +1,7 @@
 """Checksums of the events in the log: SQLite keeps none, so that a flipped bit could change an answer unseen.
 
-The table is made where it is missing and filled for events that have no checksum yet: a database of an older LabelMeLite
-is taken as it is found, and one that an older LabelMeLite goes on with loses nothing.
+The table is made where it is missing and filled for events that have no checksum yet: a database of an older
+LabelMeLite is taken as it is found, and one that an older LabelMeLite goes on with loses nothing.
 """
 
 import hashlib

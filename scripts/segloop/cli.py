@@ -195,8 +195,8 @@ def _add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     doctor = commands.add_parser(
         "doctor",
         help="find every bad record of a data set, or every damaged file of a run",
-        description="Exit status: 0 usable, 3 usable without its bad records, 4 not usable. Of a run: 0 whole, 3 damaged "
-        "but made anew by the next run, 4 people's answers are damaged.",
+        description="Exit status: 0 usable, 3 usable without its bad records, 4 not usable. Of a run: 0 whole, 3 "
+        "damaged, but the next run makes it anew, 4 people's answers are damaged.",
     )
     doctor.add_argument("path", type=Path, nargs="?", metavar="FILE|FOLDER", help="a data set, or a folder of images")
     doctor.add_argument("--run", type=Path, metavar="DIR", help="a run directory: which of its files are damaged")

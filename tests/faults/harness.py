@@ -1,19 +1,20 @@
 """One fault in one step of the tiny loop: a copy of the undisturbed run, the attack, the rerun, the comparison."""
 
+import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from segloop.data.doctor.run_folders import examine_run
-from segloop.files import read_json, write_json
+from segloop.files import write_json
 
-from ..loops import Loop, configuration, same_results
+from ..loops import Loop, same_results
 
 INJECT: Final = Path(__file__).with_name("inject")
 
@@ -107,7 +108,6 @@ class Case:
     step: Step
     seed: int
     random: random.Random
-    names: list[str] = field(default_factory=list)
 
     def output(self, name: str) -> Path:
         return self.loop.directory / "results" / "iter_1" / name
@@ -177,8 +177,6 @@ PEOPLE: Final[Mapping[str, Any]] = {
 
 def make_answered(undisturbed: Loop, folder: Path) -> Loop:
     """Return a run in which people gave the oracle's answers, as files."""
-    import json
-
     from segloop.annotation.answers import read_answers
     from segloop.files import sha256_file
 
@@ -238,17 +236,22 @@ def kill(process: int) -> bool:
     return True
 
 
-__all__ = [
-    "INJECT",
-    "STEPS",
-    "Case",
-    "Outcome",
-    "Step",
-    "configuration",
-    "descendants",
-    "kill",
-    "make_answered",
-    "prepare",
-    "read_json",
-    "shutil",
-]
+@contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[Path]:
+    """Mount a file system of its own in memory."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "segloop-faults", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def cannot_mount() -> str | None:
+    """Return why no file system can be mounted here; None if one can."""
+    if os.geteuid() != 0:
+        return "mounting needs root"
+    tried = subprocess.run(
+        ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, text=True
+    )
+    return None if tried.returncode == 0 else f"this machine does not let root mount: {tried.stderr.strip()}"

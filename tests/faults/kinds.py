@@ -6,8 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +16,7 @@ from segloop.data.doctor.run_folders import examine_run
 
 from ..loops import Loop, processes, same_results, wait_for
 from . import servers
-from .harness import INJECT, STEPS, Case, Outcome, descendants, kill, prepare
+from .harness import INJECT, STEPS, Case, Outcome, cannot_mount, descendants, kill, prepare, small_disk
 
 FAKETIME: Final = tuple(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 STORES: Final = (
@@ -52,7 +51,7 @@ def run_fault(name: str, rule: str, seed: int, undisturbed: Loop, answered: Loop
     fault = FAULTS[name]
     folder.mkdir(parents=True, exist_ok=True)
     if fault.small:
-        with _small(folder / "small", _size(undisturbed.directory) + (64 << 20)) as place:
+        with small_disk(folder / "small", _size(undisturbed.directory) + (64 << 20)) as place:
             outcome = fault.attack(prepare(undisturbed, answered, rule, seed, place))
     else:
         outcome = fault.attack(prepare(undisturbed, answered, rule, seed, folder, **(fault.changes or {})))
@@ -328,26 +327,6 @@ def _error(output: str) -> str:
     return next((line for line in lines if line.startswith("error:")), lines[0] if lines else "")
 
 
-@contextmanager
-def _small(folder: Path, size: int) -> Iterator[Path]:
-    """Mount a file system of its own in memory."""
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "segloop-faults", str(folder)], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
-def _cannot_mount() -> str | None:
-    if os.geteuid() != 0:
-        return "mounting needs root"
-    tried = subprocess.run(
-        ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, text=True
-    )
-    return None if tried.returncode == 0 else f"this machine does not let root mount: {tried.stderr.strip()}"
-
-
 def _no_faketime() -> str | None:
     return None if FAKETIME else "libfaketime is not installed (Debian: apt-get install faketime)"
 
@@ -376,8 +355,8 @@ _KINDS: Final = (
         {"clustering": {"batches": 2, "workers": 2}},
     ),
     Fault("second Snakemake", "another Snakemake in the same directory", _second_snakemake),
-    Fault("disk full", "a full file system", _disk_full, STORES, small=True, without=_cannot_mount),
-    Fault("read only", "a file system that became read-only", _read_only, without=_cannot_mount),
+    Fault("disk full", "a full file system", _disk_full, STORES, small=True, without=cannot_mount),
+    Fault("read only", "a file system that became read-only", _read_only, without=cannot_mount),
     Fault("bad image", "an image of the pool that ends too early", _bad_image, ("predict_shard",)),
     Fault("clock jump", "the clock jumps by 1, 30 or 400 days, to and fro", _clock_jump, without=_no_faketime),
     Fault("flipped bit", "one bit of a hand-over flips", _damage(_flip), _DAMAGED),

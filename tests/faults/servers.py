@@ -1,5 +1,7 @@
 """Faults of the labelling server: it dies while answers are acknowledged, its disk fills, its database is damaged."""
 
+import asyncio
+import importlib
 import json
 import os
 import random
@@ -9,14 +11,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from labelmelite.errors import ApiError
 from labelmelite.events import Event, append
 from labelmelite.store import FILE, Store
 from segloop.errors import SegloopError
 
-from .harness import Outcome
+from ..loops import REPOSITORY
+from .harness import Outcome, cannot_mount, small_disk
 
 WRITER: Final = r"""
 import json, os, sys, threading, time
@@ -122,14 +127,103 @@ def damaged_database(seed: int, folder: Path) -> Outcome:
     )
 
 
+def killed_server(seed: int, folder: Path) -> Outcome:
+    """Kill `segloop label` while people answer over HTTP, start it again, and look for each answer it acknowledged."""
+    load = _load()
+    rng = random.Random(seed)
+    load.make_bundle(folder)
+    server = load.Server(folder)
+    annotators = asyncio.run(load._begin(server, 4, "answers"))
+    asyncio.run(_until(load, server, annotators, rng.uniform(0.05, 1.0)))
+    again = load.Server(folder, server.port)
+    asyncio.run(load.load(again.port, annotators, 0.3))
+    again.end(signal.SIGTERM)
+    found = load.checked(folder / "data" / FILE, annotators)
+    doubled = ("an answer stands twice",) if found["doubled"] else ()
+    return Outcome(
+        "kill the server",
+        "labelmelite",
+        seed,
+        found["acknowledged"] > 0,
+        answers=found["acknowledged"],
+        lost=found["lost"],
+        differing=doubled,
+    )
+
+
+def _load() -> Any:
+    """Return the module of benchmarks/ that plays people who answer; the folder is no package."""
+    sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+    try:
+        return importlib.import_module("labelling_server")
+    finally:
+        sys.path.pop(0)
+
+
+async def _until(load: Any, server: Any, annotators: list[Any], seconds: float) -> None:
+    working = asyncio.create_task(load.load(server.port, annotators, 30.0))
+    await asyncio.sleep(seconds)
+    server.process.send_signal(signal.SIGKILL)
+    await working
+    server.process.communicate()
+
+
+def full_disk(seed: int, folder: Path) -> Outcome:
+    """Let the disk of the database become full: what was not saved is refused, what was acknowledged stays."""
+    rng = random.Random(seed)
+    acknowledged: dict[tuple[str, int], int] = {}
+    unsaid: list[str] = []
+    message = ""
+    with small_disk(folder / "small", rng.randrange(1 << 20, 2 << 20, 4096)) as place:
+        data = place / "data"
+        store = Store(data, network=rng.random() < 0.5)
+        filler = place / "filler"
+        filler.write_bytes(bytes(300 << 10))
+        for number in range(1, 20_000):
+            event = Event("page", number, "answer", {"why": "x" * rng.randrange(2000)})
+            try:
+                seq = store.write_now(lambda connection, event=event: append(connection, "a", time.time(), event))
+            except ApiError as error:
+                message = str(error)
+                if not filler.exists():
+                    break
+                unsaid += [] if "disk of the server is full" in message else [message]
+                filler.unlink()
+                continue
+            acknowledged["a", number] = seq
+            if not filler.exists() and len(acknowledged) % 20 == 0:
+                break
+        store.close()
+        outcome = _account("full disk of the server", seed, data, acknowledged)
+    return replace(outcome, message=message, unsaid=tuple(unsaid), hit=bool(message))
+
+
 def _events(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in connection.execute("SELECT * FROM event ORDER BY seq")]
 
 
-FAULTS: Final[Mapping[str, tuple[str, Callable[[int, Path], Outcome]]]] = {
-    "kill in a commit": (
+@dataclass(frozen=True)
+class ServerFault:
+    """A kind of fault of the labelling server."""
+
+    name: str
+    words: str
+    attack: Callable[[int, Path], Outcome]
+    without: Callable[[], str | None] = lambda: None
+    """Why it cannot be tried on this machine."""
+
+
+_KINDS: Final = (
+    ServerFault(
+        "kill in a commit",
         "SIGKILL of the process that saves answers, three times, with and without WAL",
         killed_in_a_commit,
     ),
-    "flipped bit in the database": ("one bit of the answers' database flips", damaged_database),
-}
+    ServerFault("kill the server", "SIGKILL of `segloop label` while four people answer", killed_server),
+    ServerFault(
+        "full disk of the server", "a full file system below the answers' database", full_disk, without=cannot_mount
+    ),
+    ServerFault("flipped bit in the database", "one bit of the answers' database flips", damaged_database),
+)
+
+FAULTS: Final[Mapping[str, ServerFault]] = {fault.name: fault for fault in _KINDS}

@@ -52,9 +52,10 @@ def test_a_fault(undisturbed: Loop, answered: Loop, tmp_path: Path, name: str, r
 
 
 @pytest.mark.parametrize("name", SERVERS)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_fault_of_the_server(tmp_path: Path, name: str, seed: int) -> None:
-    _, attack = SERVERS[name]
-    outcome = attack(seed, tmp_path)
+    if reason := SERVERS[name].without():
+        pytest.skip(reason)
+    outcome = SERVERS[name].attack(seed, tmp_path)
     assert outcome.wrong == []
     assert outcome.hit
