@@ -17,9 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from common import OUTPUT, REPOSITORY, heading, machine
 from tqdm import tqdm
 
+from common import OUTPUT, REPOSITORY, heading, machine
 from segloop.files import write_json
 from segloop.runs import versions
 
@@ -140,24 +140,24 @@ def _row(some: list[Outcome]) -> dict[str, int]:
 
 
 WORDS = """
-A fault run begins with a copy of one undisturbed run of the tiny loop (`tests/tiny.yaml`), from which what one step made
-was removed. The step is run again and attacked once, as the seed says: which step, which process, at which operation on
-which file, which bit of which file. Then the fault is mended as its message says, the same command is run again, and all
-results are compared with those of the undisturbed run, exactly (`segloop compare --exact`); people's answers are compared
-one by one; `segloop doctor --deep` must find no damage any more. `tests/faults/` holds the faults; `make test` injects a
-fixed sample of them.
+A fault run begins with a copy of one undisturbed run of the tiny loop (`tests/tiny.yaml`), from which what one step
+made was removed. The step is run again and attacked once, as the seed says: which step, which process, at which
+operation on which file, which bit of which file. Then the fault is mended as its message says, the same command is
+run again, and all results are compared with those of the undisturbed run, exactly (`segloop compare --exact`);
+people's answers are compared one by one; `segloop doctor --deep` must find no damage any more. `tests/faults/` holds
+the faults; `make test` injects a fixed sample of them.
 
 - *injected*: the fault happened; *too late*: the process was gone, or the room sufficed, before it could.
 - *told in words*: the step was refused, and the message was for people. A kill says nothing.
 - *lost answers*: answers that were acknowledged, or handed over, and are missing or differ afterwards.
-- *differing results*: after the rerun a result is not that of the undisturbed run, or doctor finds damage where there is
-  none.
+- *differing results*: after the rerun a result is not that of the undisturbed run, or doctor finds damage where there
+  is none.
 - *taken for good*: `segloop doctor --deep` passed a damaged file, or a step made other results of it.
 - *not told*: a failure without words for people: which file, and what to do.
 
-A step may go on with a store of which it reads an undamaged part only; its results are then the right ones, and doctor
-names the store. Nodes of SLURM that go down, jobs that are cancelled, requeued or run out of memory or time, and a
-Snakemake killed there are tested in `tests/slurm/test_faults.py` on a real SLURM.
+A step may go on with a store of which it reads an undamaged part only; its results are then the right ones, and
+doctor names the store. Nodes of SLURM that go down, jobs that are cancelled, requeued or run out of memory or time,
+and a Snakemake killed there are tested in `tests/slurm/test_faults.py` on a real SLURM.
 """
 
 
