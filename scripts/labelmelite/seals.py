@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from labelmelite import schema
 from segloop.errors import SegloopError
-
-TABLE: Final = "CREATE TABLE IF NOT EXISTS event_seal (seq INTEGER PRIMARY KEY, sha256 BLOB NOT NULL)"
 
 _COLUMNS: Final = (
     "event.seq, annotator, client, client_no, kind, dataset, image, object, task, item, payload, undoes, redoes,"
@@ -34,7 +33,7 @@ def add(connection: sqlite3.Connection, seq: int) -> None:
 
 def complete(connection: sqlite3.Connection) -> None:
     """Make the table where it is missing, and write the checksums that are missing."""
-    connection.execute(TABLE)
+    connection.execute(schema.SEALS)
     missing = "SELECT seq FROM event EXCEPT SELECT seq FROM event_seal"
     connection.execute("BEGIN IMMEDIATE")
     for (seq,) in connection.execute(missing).fetchall():
