@@ -61,10 +61,13 @@ def run_fault(name: str, rule: str, seed: int, undisturbed: Loop, answered: Loop
 # --- kills ------------------------------------------------------------------------------------------------------------
 
 
-def _kill_at_an_operation(process: str, most: int) -> Callable[[Case], Outcome]:
+def _kill_at_an_operation(process: str = "") -> Callable[[Case], Outcome]:
     """Return an attack: a process kills itself at one of its operations on files, or shortly after its beginning."""
 
     def attack(case: Case) -> Outcome:
+        # Each file is opened and renamed; Snakemake's own files are some dozens.
+        files = sum(len([path, *path.rglob("*")]) for path in _outputs(case.whole, case))
+        most = 60 if process else 2 * files + 4
         mark = case.loop.directory.with_name("mark")
         fault = {
             "process": process or f"{case.step.rule}.py",
@@ -337,13 +340,13 @@ _KINDS: Final = (
     Fault(
         "kill at a write",
         "SIGKILL of an entry script at one of its operations on files, also in the middle of a store",
-        _kill_at_an_operation("", 40),
+        _kill_at_an_operation(),
     ),
     Fault("kill in a checkpoint", "SIGKILL of a training that writes one", _kill_in_checkpoint, ("train_detector",)),
     Fault(
         "kill Snakemake",
         "SIGKILL of Snakemake at one of its operations on files",
-        _kill_at_an_operation("snakemake", 60),
+        _kill_at_an_operation("snakemake"),
     ),
     Fault("kill any process", "SIGKILL of any process of the run at any moment", _kill_some_process),
     Fault("kill all", "SIGKILL of all processes of the run at once", _kill_all),

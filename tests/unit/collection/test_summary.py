@@ -1,3 +1,4 @@
+import json
 import math
 from dataclasses import replace
 
