@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="the first seed (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=240.0, help="no further fault after these (default: 240)")
     parser.add_argument("--kinds", nargs="+", choices=[*FAULTS, *SERVERS], help="default: all that can be tried here")
+    parser.add_argument("--undisturbed", type=Path, metavar="DIR", help="with `run` and `tiny.yaml` of an earlier time")
     parser.add_argument("--folder", type=Path, help="where the runs lie (default: a temporary folder)")
     options = parser.parse_args()
     begun = time.monotonic()
@@ -47,7 +48,7 @@ def main() -> None:
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
-        undisturbed = _undisturbed(folder / "undisturbed")
+        undisturbed = _undisturbed(folder / "undisturbed", options.undisturbed)
         answered = make_answered(undisturbed, folder / "answered")
         bar = tqdm(range(options.first, options.first + options.seeds), unit="fault", disable=None)
         for seed in bar:
@@ -65,7 +66,9 @@ def main() -> None:
     sys.exit(any(one.wrong for one in outcomes))
 
 
-def _undisturbed(folder: Path) -> Loop:
+def _undisturbed(folder: Path, earlier: Path | None) -> Loop:
+    if earlier is not None:
+        return Loop(earlier.resolve() / "run", earlier.resolve() / "tiny.yaml")
     folder.mkdir()
     loop = Loop(folder / "run", configuration(folder / "tiny.yaml"))
     loop.directory.mkdir()

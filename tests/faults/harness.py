@@ -137,9 +137,9 @@ class Case:
         assert kept, f"nothing matches {patterns}"
         return [path for path in kept if path.stat().st_size and not path.name.startswith(".")]
 
-    def outcome(self, hit: bool, **facts: Any) -> Outcome:
-        """Run the step to its end without a fault, and compare everything with the undisturbed run."""
-        status, output = self.attempt()
+    def outcome(self, hit: bool, *targets: str, **facts: Any) -> Outcome:
+        """Run the step, and further targets, without a fault, and compare everything with the undisturbed run."""
+        status, output = self.attempt(*targets)
         facts = {"answers": 0, "lost": 0, "believed": (), "unsaid": (), "message": "", **facts}
         differing = [] if status == 0 else [f"the rerun ended with status {status}: {output[-3000:]}"]
         if status == 0:

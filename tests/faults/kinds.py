@@ -99,7 +99,7 @@ def _kill_job(case: Case) -> Outcome:
     """Kill an entry script while it works."""
     process = case.start()
     wait_for(lambda: processes(case.loop.directory, case.step.rule) or process.poll() is not None)
-    time.sleep(case.random.uniform(0.0, 3.0))
+    time.sleep(_moment(case))
     hit = sum(kill(job) for job in processes(case.loop.directory, case.step.rule)) > 0
     output = case.end(process)
     told = not hit or case.step.rule in output
@@ -110,12 +110,17 @@ def _kill_all(case: Case) -> Outcome:
     """Kill the whole group at once, as when the machine loses power; the disk keeps what it was told."""
     process = case.start()
     wait_for(lambda: processes(case.loop.directory, case.step.rule) or process.poll() is not None)
-    time.sleep(case.random.uniform(0.0, 3.0))
+    time.sleep(_moment(case))
     hit = process.poll() is None
     if hit:
         os.killpg(process.pid, signal.SIGKILL)
     case.end(process)
     return case.outcome(hit)
+
+
+def _moment(case: Case) -> float:
+    """Return how long an entry script may work before it is attacked, in seconds; most take one, or three."""
+    return case.random.uniform(0.0, 3.0 if case.step.rule in WITH_TORCH else 0.5)
 
 
 def _kill_in_checkpoint(case: Case) -> Outcome:
@@ -150,8 +155,14 @@ def _second_snakemake(case: Case) -> Outcome:
     """Start another Snakemake in the directory: it is refused, the first one goes on."""
     process = case.start()
     wait_for(lambda: processes(case.loop.directory, case.step.rule) or process.poll() is not None)
+    jobs = processes(case.loop.directory, case.step.rule)
+    # Held, because the second one waits for some seconds for the end of the first.
+    for job in jobs:
+        os.kill(job, signal.SIGSTOP)
     status, output = case.attempt()
     hit = process.poll() is None
+    for job in jobs:
+        os.kill(job, signal.SIGCONT)
     case.end(process)
     refused = status != 0 and ("cannot be locked" in output or "another Snakemake works" in output)
     unsaid = [] if refused or not hit else [f"status {status}: {output[-500:]}"]
@@ -214,7 +225,7 @@ def _clock_jump(case: Case) -> Outcome:
     before = time.time()
     process = case.start(env=env)
     wait_for(lambda: processes(case.loop.directory, case.step.rule) or process.poll() is not None)
-    time.sleep(case.random.uniform(0.0, 2.0))
+    time.sleep(_moment(case))
     hit = process.poll() is None
     clock.write_text(f"{days:+d}d\n")
     case.end(process)
@@ -250,7 +261,9 @@ def _damage(change: Callable[[Case, Path], None]) -> Callable[[Case], Outcome]:
         elif not _told(output, artefact, path):
             unsaid.append(f"{name}: {output[-1500:]}")
         _remove(artefact)
-        return case.outcome(True, believed=believed, unsaid=unsaid, message=_error(output) if code else "")
+        anew = str(artefact.relative_to(case.loop.directory.resolve()))
+        message = _error(output) if code else ""
+        return case.outcome(True, anew, believed=believed, unsaid=unsaid, message=message)
 
     return attack
 
@@ -269,7 +282,7 @@ def _artefact(path: Path) -> Path:
 
 def _told(output: str, artefact: Path, path: Path) -> bool:
     named = artefact.name in output and (path.name in output or artefact.suffix == ".zarr")
-    return named and "error:" in output and any(word in output for word in ("elete", "again", "emove"))
+    return named and "rror" in output and any(word in output for word in ("elete", "again", "emove"))
 
 
 def _remove(path: Path) -> None:
