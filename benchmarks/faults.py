@@ -103,7 +103,7 @@ def _publish(
 def _page(record: dict[str, Any], outcomes: list[Outcome]) -> list[str]:
     first, last = record["seeds"]
     command = f'make bench-faults BENCH_ARGS="--first {first} --seeds {last - first}"'
-    page = heading("Reliability", command, "snakemake", "zarr", "pyarrow")
+    page = heading("Reliability", command, "snakemake", "zarr", "torch")
     page += WORDS.strip().splitlines()
     page += ["", "## Injected faults", ""]
     page += [

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -339,8 +340,10 @@ def _size(path: Path) -> int:
 
 
 def _error(output: str) -> str:
-    lines = [line.strip() for line in output.splitlines() if "rror" in line]
-    return next((line for line in lines if line.startswith("error:")), lines[0] if lines else "")
+    """Return the line that is for people; errors of the rules themselves are told by Snakemake, over several lines."""
+    lines = [line.strip() for line in output.splitlines()]
+    wanted = (r"^error: ", r" is (damaged|incomplete|not a Zarr store)", "rror")
+    return next((line for words in wanted for line in lines if re.search(words, line)), "")
 
 
 def _no_faketime() -> str | None:
