@@ -254,14 +254,14 @@ def _damage(change: Callable[[Case, Path], None]) -> Callable[[Case], Outcome]:
         name = f"{artefact.relative_to(case.loop.directory.resolve())} ({path.name})"
         believed = [] if _noticed(case, artefact) else [f"{name} by segloop doctor"]
         code, output = case.attempt()
+        _remove(artefact)
         unsaid = []
         if code == 0:
             # What was damaged may be a part that this step does not read; then its results are the right ones.
-            ours = [f"results/iter_1/{name}" for name in case.step.outputs]
-            believed += [f"{name}: {one}" for one in same_results(case.whole, case.loop) if one.startswith(tuple(ours))]
+            ours = tuple(f"results/iter_1/{name}" for name in case.step.outputs)
+            believed += [f"{name}: {one}" for one in same_results(case.whole, case.loop) if one.startswith(ours)]
         elif not _told(output, artefact, path):
             unsaid.append(f"{name}: {output[-1500:]}")
-        _remove(artefact)
         anew = str(artefact.relative_to(case.loop.directory.resolve()))
         message = _error(output) if code else ""
         return case.outcome(True, anew, believed=believed, unsaid=unsaid, message=message)
