@@ -9,8 +9,8 @@ SEED ?= 0
 TEST_PROCESSES ?= 2
 
 .PHONY: help setup demo test lint format config figures screenshots debian-packages bench-demo bench-nuclei bench-planning \
-  bench-clustering bench-questions bench-certificates bench-least-answers bench-mask-iou bench-embeddings bench-predict bench-labelling \
-  bench-formats clean
+  bench-clustering bench-questions bench-certificates bench-least-answers bench-mask-iou bench-embeddings bench-predict \
+  bench-labelling bench-formats bench-faults clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -119,6 +119,9 @@ audit:  ## ask the advisory database whether a pinned version has a known vulner
 	@$(PYTHON) -m venv .audit && .audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	.audit/bin/pip-audit --no-deps --disable-pip -r envs/requirements.txt
 	.audit/bin/pip-audit --no-deps --disable-pip -r envs/requirements-dev.txt
+
+bench-faults: $(VENV)/.development  ## faults by the hundred, each mended and compared; docs/reliability.md (BENCH_ARGS)
+	$(BIN)/python benchmarks/faults.py $(BENCH_ARGS)
 
 clean:  ## remove the demo's results; answers of people are elsewhere and stay
 	rm -rf $(RUN)/results $(RUN)/resources $(RUN)/report.html

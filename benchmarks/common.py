@@ -30,7 +30,7 @@ def heading(title: str, command: str, *software: str) -> list[str]:
 def publish(name: str, lines: list[str], record: dict[str, Any], folder: Path = OUTPUT) -> None:
     """Write NAME.md and NAME.json into docs/benchmarks or another folder, and print the page."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / f"{name}.json", {"machine": machine(), "versions": versions(), **record})
+    write_json(folder / f"{name}.json", {"machine": machine(), "versions": versions(), **record}, sealed=False)
     page = "\n".join(lines) + "\n"
     (folder / f"{name}.md").write_text(page, encoding="utf-8")
     print(page)

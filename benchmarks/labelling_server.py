@@ -176,6 +176,7 @@ def changes_of(objects: range) -> Callable[[int], tuple[str, dict[str, Any]]]:
 
 async def work(port: int, annotator: Annotator, until: float) -> None:
     """Send one after the other until the time is over or the server is gone."""
+    connection: Any = None
     try:
         connection = await asyncio.open_connection("127.0.0.1", port)
         while time.monotonic() < until:
@@ -187,9 +188,11 @@ async def work(port: int, annotator: Annotator, until: float) -> None:
             assert "seq" in acks[0], acks
             annotator.acknowledged[number] = acks[0]["seq"]
             annotator.next_number = number + 1
-        connection[1].close()
     except (OSError, asyncio.IncompleteReadError):
         pass  # killed: the number that was under way is sent again
+    finally:
+        if connection is not None:
+            connection[1].close()
 
 
 async def load(port: int, annotators: list[Annotator], seconds: float) -> None:

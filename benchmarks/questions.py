@@ -110,7 +110,7 @@ def _fresh(run: dict[str, Any] | None) -> bool:
 
 
 def _write(record: dict[str, Any], folder: Path) -> None:
-    write_json(folder / "questions.json", {"machine": machine(), "versions": versions(), **record})
+    write_json(folder / "questions.json", {"machine": machine(), "versions": versions(), **record}, sealed=False)
 
 
 def _words(run: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from .loops import Loop, configuration
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-FIRST = ("slurm", "workflow")
+FIRST = ("slurm", "faults", "workflow")
 """Folders whose files take minutes each."""
 
 

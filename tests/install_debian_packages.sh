@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install the Debian packages that some tests need, when this user may; otherwise those tests say why they are skipped.
 set -u
-packages=(chromium nodejs slurm-wlm slurmctld slurmd slurm-client munge slurmdbd mariadb-server)
+packages=(chromium nodejs faketime slurm-wlm slurmctld slurmd slurm-client munge slurmdbd mariadb-server)
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")

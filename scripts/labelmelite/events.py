@@ -10,6 +10,7 @@ import sqlite3
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from labelmelite import seals
 from labelmelite.clock import iso
 from labelmelite.errors import ApiError
 from labelmelite.http import field
@@ -73,7 +74,9 @@ def append(connection: sqlite3.Connection, annotator: str, now: float, event: Ev
             iso(now),
         ),
     )
-    return int(cursor.lastrowid or 0)
+    seq = int(cursor.lastrowid or 0)
+    seals.add(connection, seq)
+    return seq
 
 
 def repeated(connection: sqlite3.Connection, annotator: str, client: str, client_no: int) -> int | None:

@@ -8,7 +8,12 @@ VERSION: Final = 1
 APPLICATION: Final = 0x4C4D4C31
 """Marks an SQLite file as LabelMeLite's ("LML1")."""
 
-SCHEMA: Final = """
+SEALS: Final = "CREATE TABLE IF NOT EXISTS event_seal (seq INTEGER PRIMARY KEY, sha256 BLOB NOT NULL);"
+"""Checksums of the events (`labelmelite.seals`); a database of an older LabelMeLite has no such table yet."""
+
+SCHEMA: Final = (
+    SEALS
+    + """
 CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
 CREATE TABLE annotator (
@@ -122,3 +127,4 @@ CREATE INDEX event_task ON event (task, seq) WHERE task IS NOT NULL;
 CREATE TRIGGER event_stays BEFORE UPDATE ON event BEGIN SELECT RAISE(ABORT, 'events are never changed'); END;
 CREATE TRIGGER event_kept BEFORE DELETE ON event BEGIN SELECT RAISE(ABORT, 'events are never removed'); END;
 """
+)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from labelmelite import schema
+from labelmelite import schema, seals
 from labelmelite.clock import Clock
 from labelmelite.errors import ApiError
 from segloop.errors import SegloopError
@@ -264,6 +264,9 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} has tables of version {version}; this LabelMeLite knows version {schema.VERSION}. "
             "Open it with the segloop that wrote it, or choose another folder with --data."
         )
+    else:
+        seals.check(connection, path)
+    seals.complete(connection)
 
 
 def _last_time(connection: sqlite3.Connection) -> float:

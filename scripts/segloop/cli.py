@@ -194,10 +194,13 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     doctor = commands.add_parser(
         "doctor",
-        help="find every bad record of a data set",
-        description="Exit status: 0 usable, 3 usable without its bad records, 4 not usable.",
+        help="find every bad record of a data set, or every damaged file of a run",
+        description="Exit status: 0 usable, 3 usable without its bad records, 4 not usable. Of a run: 0 whole, 3 "
+        "damaged, but the next run makes it anew, 4 people's answers are damaged.",
     )
-    doctor.add_argument("path", type=Path, metavar="FILE|FOLDER", help="a data set, or a folder of images")
+    doctor.add_argument("path", type=Path, nargs="?", metavar="FILE|FOLDER", help="a data set, or a folder of images")
+    doctor.add_argument("--run", type=Path, metavar="DIR", help="a run directory: which of its files are damaged")
+    doctor.add_argument("--deep", action="store_true", help="of a run: read every byte and compare all checksums")
     doctor.add_argument("--repaired", type=Path, metavar="OUT", help="write a copy without what is wrong")
     doctor.add_argument(
         "--check-images",

@@ -7,7 +7,6 @@ leaves nothing that could be taken for a result (contract 2 of the architecture)
 import errno
 import fcntl
 import glob
-import hashlib
 import json
 import os
 import shutil
@@ -18,7 +17,9 @@ from typing import IO, Any, Final
 
 import yaml
 
+from segloop import integrity
 from segloop.errors import SegloopError
+from segloop.integrity import sha256_file as sha256_file
 
 
 def _temporary(path: Path) -> Path:
@@ -35,8 +36,14 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path; when the block ends well, it takes the place of `path`."""
+def atomic_file(path: str | Path, *, sealed: bool = False) -> Iterator[Path]:
+    """Yield a temporary path; when the block ends well, it takes the place of `path`.
+
+    Parameters
+    ----------
+    sealed
+        Leave a checksum beside it (`segloop.integrity`): for what one step hands to another, and no person edits.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path)
@@ -44,7 +51,11 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
+        digest = sha256_file(temporary) if sealed else None
+        integrity.unseal(path)
         temporary.replace(path)
+        if digest is not None:
+            integrity.seal(path, digest)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -122,9 +133,15 @@ def lock(file: IO[str], *, exclusive: bool, wait: bool) -> bool | None:
     return True
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as JSON, whole or not at all; NaN is refused because JSON has none."""
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+def write_json(path: str | Path, value: Any, *, sealed: bool = True) -> None:
+    """Write `value` as JSON, whole or not at all; NaN is refused because JSON has none.
+
+    Parameters
+    ----------
+    sealed
+        Leave a checksum beside it; not for files that people edit or take away.
+    """
+    with atomic_file(path, sealed=sealed) as temporary, temporary.open("w", encoding="utf-8") as file:
         json.dump(value, file, allow_nan=False, indent=None if _is_bulky(value) else 1, ensure_ascii=False)
         file.write("\n")
 
@@ -135,11 +152,10 @@ def _is_bulky(value: Any) -> bool:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file; an error names the file and the remedy."""
+    """Read a JSON file and compare it with its checksum, if it has one; an error names the file and the remedy."""
     path = Path(path)
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            return json.load(file)
+        return json.loads(integrity.read_checked(path).decode("utf-8-sig"))
     except FileNotFoundError:
         raise SegloopError(f"{path.absolute()} does not exist. Check the path in the configuration.") from None
     except OSError as error:
@@ -237,12 +253,6 @@ def read_yaml(path: str | Path, what: str = "") -> Any:
     except (OSError, ValueError) as error:
         raise SegloopError(f"{where} cannot be read ({error})") from None
     return parse_yaml(text, where)
-
-
-def sha256_file(path: str | Path) -> str:
-    """Return the SHA-256 of a file's bytes as hexadecimal text."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint(path: str | Path) -> str:

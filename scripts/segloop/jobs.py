@@ -28,8 +28,8 @@ def job(snakemake: Any) -> Iterator[None]:
     Raises
     ------
     SystemExit
-        With status 1 after a `SegloopError` or for want of room on the disk; the message then stands in the log and on
-        the terminal, without a traceback. Any other exception is logged with its traceback and passes on.
+        With status 1 after a `SegloopError`, or when the disk is full, read-only or broken; the message then stands in
+        the log and on the terminal, without a traceback. Any other exception is logged with its traceback and passes on.
     """
     log = Path(str(snakemake.log[0]))
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def job(snakemake: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        known = error if isinstance(error, SegloopError) else _without_room(error)
+        known = error if isinstance(error, SegloopError) else _of_the_disk(error)
         if known is None:
             logger.exception("unexpected error")
             raise
@@ -53,14 +53,19 @@ def job(snakemake: Any) -> Iterator[None]:
         handler.close()
 
 
-def _without_room(error: BaseException | None) -> SegloopError | None:
-    """Return a full disk, or a quota that is used up, as a message for people; None if something else is wrong."""
+def _of_the_disk(error: BaseException | None) -> SegloopError | None:
+    """Return what is wrong with a disk as a message for people; None if something else is wrong."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return SegloopError(
                 f"no room is left for {error.filename or 'a file'} of this job ({error.strerror}; run directory: "
                 f"{Path.cwd()}). Free some, choose another --directory, or let older iterations keep less "
                 "(retention.embeddings, retention.low_scores)."
+            )
+        if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EIO):
+            return SegloopError(
+                f"{error.filename or 'a file of this job'} cannot be read or written ({error.strerror}; run directory: "
+                f"{Path.cwd()}). Have the disk looked at, or copy the run to another one, then run again."
             )
         error = error.__cause__ or error.__context__
     return None

@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -57,6 +58,18 @@ def test_a_full_disk_is_a_message_that_names_the_settings(
     assert "--directory" in message
     assert "retention.embeddings" in message
     assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EIO])
+def test_a_disk_that_fails_is_a_message_that_names_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    with pytest.raises(SystemExit) as end, job(_snakemake(tmp_path / "rule.log")):
+        raise OSError(number, os.strerror(number), "tree.zarr")
+    assert end.value.code == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: tree.zarr cannot be read or written ({os.strerror(number)}")
+    assert "run again" in message
 
 
 def test_a_job_ends_when_the_snakemake_that_started_it_is_killed(tmp_path: Path) -> None:

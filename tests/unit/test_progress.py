@@ -1,6 +1,7 @@
 """Where a run stands, told from files that a test lays out."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -74,8 +75,7 @@ def test_where_a_run_stands(run: Path) -> None:
 def test_a_finished_run_says_why(run: Path) -> None:
     write_json(run / "results/summary.json", {"stop_reason": "no_new_masks"})
     for path in (run / "results/iter_2/predictions").glob("*"):
-        (path / "zarr.json").unlink()
-        path.rmdir()
+        shutil.rmtree(path)
     found = RunFiles(run).progress(NOW)
     assert line_of(found) == "finished after iteration 1 (no_new_masks)"
 

@@ -97,7 +97,7 @@ def written(folder: Path, value: dict[str, Any]) -> Path:
     info = value["bundle_info"]
     date = str(info["submit_date"]).replace(":", "-")
     path = folder / f"{info['bundle_id']}_{info['worker_id']}_{date}.json"
-    write_json(path, value)
+    write_json(path, value, sealed=False)
     return path
 
 

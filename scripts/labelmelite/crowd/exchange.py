@@ -75,7 +75,7 @@ def _write(work: Work, pixels: Pixels, annotator: str, task: dict[str, Any], fol
         "third": task["third"],
     }
     value = {"bundle_info": info, "images": images, "annotations": annotations, "categories": [task["category"]]}
-    write_json(folder / "bundle.json", value)
+    write_json(folder / "bundle.json", value, sealed=False)
 
 
 def _seconds(value: Any) -> float:

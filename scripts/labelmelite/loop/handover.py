@@ -83,6 +83,7 @@ def complete(iteration: Iteration, reached: Reached, time: str) -> None:
             "voided_audits": reached.voided,
             "time": time,
         },
+        sealed=False,
     )
 
 

@@ -26,7 +26,7 @@ from segloop.annotation.answers import (
 from segloop.annotation.certificates import delta_of_iteration, write_certificates
 from segloop.annotation.edits import judge_edited, read_edits, write_edited
 from segloop.annotation.oracle import good, read_truth_match
-from segloop.annotation.people import Record, read_gold, read_records
+from segloop.annotation.people import Record, check_complete, read_gold, read_records
 from segloop.annotation.policies import Decision, Policy, make_policy
 from segloop.annotation.probabilities import probability_path, read_probabilities
 from segloop.annotation.quality import GOLD_SHARE, claim, measure_annotators
@@ -502,6 +502,8 @@ def annotate_people(
     path = probability_path(config, iteration, agreement)
     probability = None if path is None else read_probabilities(path, len(rows))
     world = build_world(rows, read_tree(tree), read_reduced(reduced), probability)
+    for path in (recorded, *earlier):
+        check_complete(path)
     records, known = read_records(recorded), read_gold(gold)
     replay = Replay(world, rows, config, iteration, seed, [read_records(path) for path in earlier])
     reached = replay(records)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from segloop import integrity
 from segloop.annotation.tables import read_table, write_table
 from segloop.data import masks
 from segloop.data.masks import Rle
@@ -179,6 +180,7 @@ def read_truth_match(path: Path) -> TruthMatch:
         If the file is missing, damaged or of another layout.
     """
     table = read_table(path, MATCH_SCHEMA)
+    integrity.check(path)
     metadata = pq.read_schema(path).metadata or {}
     if b"t_iou" not in metadata:
         raise SegloopError(f"{path} does not say its threshold (t_iou). Make it again.")

@@ -27,13 +27,14 @@ from segloop.annotation.answers import (
 from segloop.annotation.quality import combine_votes
 from segloop.annotation.world import World
 from segloop.errors import SegloopError
-from segloop.files import read_json, write_json
+from segloop.files import read_json, sha256_file, write_json
 
 logger = logging.getLogger("segloop.annotation")
 
 Integers = npt.NDArray[np.int64]
 
 NAMES: Final = "annotators.json"
+COMPLETE: Final = "complete.json"
 Record = dict[str, Any]
 
 _REQUIRED: Final = ("answer_id", "prediction", "mask_key", "annotator", "purpose", "reply")
@@ -55,6 +56,26 @@ def read_records(path: Path) -> list[Record]:
         If a line is no valid record, or two answers have one id; the message names file and line.
     """
     return read_log(path, _record, "answer_id")
+
+
+def check_complete(answers: Path) -> None:
+    """Refuse answers that are not those that `complete.json` beside them vouches for.
+
+    LabelMeLite writes there the SHA-256 of the answers; a `complete.json` of other hands need not hold any.
+
+    Raises
+    ------
+    SegloopError
+        If the bytes differ.
+    """
+    path = answers.with_name(COMPLETE)
+    complete = read_json(path) if path.exists() else None
+    wanted = complete.get("answers_sha256") if isinstance(complete, dict) else None
+    if wanted is not None and answers.exists() and sha256_file(answers) != wanted:
+        raise SegloopError(
+            f"{answers} has changed since {path.name} was written beside it: it is damaged, or somebody edited it. "
+            f"Restore it from a copy; if the change was meant, take answers_sha256 out of {path.name}."
+        )
 
 
 def read_log(path: Path, parse: Callable[[bytes, str], Record], key: str) -> list[Record]:
@@ -246,7 +267,7 @@ def read_names(answers: Path) -> dict[str, str]:
 
 def write_name(answers: Path, annotator: str, name: str) -> None:
     """Put down who an annotator is. Answers hold the id alone, which therefore must not be a name."""
-    write_json(answers / NAMES, read_names(answers) | {annotator: name})
+    write_json(answers / NAMES, read_names(answers) | {annotator: name}, sealed=False)
 
 
 def forget_annotator(answers: Path, annotator: str) -> None:
@@ -260,4 +281,4 @@ def forget_annotator(answers: Path, annotator: str) -> None:
     names = read_names(answers)
     if names.pop(annotator, None) is None:
         raise SegloopError(f"{answers / NAMES} holds no annotator {annotator!r}. Check the id and --answers.")
-    write_json(answers / NAMES, names)
+    write_json(answers / NAMES, names, sealed=False)

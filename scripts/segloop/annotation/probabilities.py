@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from segloop import integrity
 from segloop.config import AnnotationConfig
 from segloop.errors import SegloopError
 from segloop.files import atomic_file
@@ -51,6 +52,7 @@ def read_probabilities(path: Path, count: int) -> npt.NDArray[np.float32]:
             f"{path} does not exist. Write a .npy file with a probability in 0..1 for each of the {count} predictions "
             "of the index, in its order, and run again; or choose another annotation.policy."
         )
+    integrity.check(path)
     try:
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -72,7 +74,7 @@ def read_probabilities(path: Path, count: int) -> npt.NDArray[np.float32]:
 def write_probabilities(path: Path, values: npt.NDArray[np.float32]) -> None:
     """Write what `read_probabilities` reads."""
     # A file, because np.save would add an ending to the temporary name.
-    with atomic_file(path) as temporary, temporary.open("wb") as file:
+    with atomic_file(path, sealed=True) as temporary, temporary.open("wb") as file:
         np.save(file, values)
 
 

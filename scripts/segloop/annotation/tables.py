@@ -5,15 +5,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from segloop import integrity
 from segloop.errors import SegloopError
 from segloop.files import atomic_file
 from segloop.parquet import check_version, marked
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write a table, whole or not at all."""
+    """Write a table, whole or not at all, with a checksum beside it."""
     table = table.replace_schema_metadata(marked(table.schema).metadata)
-    with atomic_file(path) as temporary:
+    with atomic_file(path, sealed=True) as temporary:
         # Everything that could change the bytes is said here, so that no default of a later version does.
         pq.write_table(
             table,
@@ -41,6 +42,7 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     SegloopError
         If the file is missing, damaged, or of another layout or schema version.
     """
+    integrity.check(path)
     try:
         table = pq.read_table(path, memory_map=False)
     except FileNotFoundError:

@@ -57,7 +57,7 @@ def merge_training_set(
         If inputs are missing, damaged, or name one image in two ways.
     """
     if not collected:
-        with atomic_file(output) as temporary:
+        with atomic_file(output, sealed=True) as temporary:
             shutil.copyfile(seed_set, temporary)
         return
     merged = _Merged(read_json(seed_set))

@@ -89,9 +89,9 @@ def retrieve_neighbours(
     columns = {"prediction": _text(chosen[some]), "query": _text(query[some]), "cosine": best[some].tolist()}
     record = {"schema": RETRIEVED_SCHEMA, "embedding": embedding, "predictions": len(match), "good": len(good)}
     # A file, because np.save would add an ending to the temporary name.
-    with atomic_file(accepted) as temporary, temporary.open("wb") as file:
+    with atomic_file(accepted, sealed=True) as temporary, temporary.open("wb") as file:
         np.save(file, wanted)
-    with atomic_file(answers) as temporary:
+    with atomic_file(answers, sealed=True) as temporary:
         temporary.touch()
     write_json(retrieved, record | {"masks": columns})
 

@@ -274,7 +274,7 @@ def write_labelled_set(path: Path, dataset: LabelledSet, check: Callable[[int, i
         file from being made.
     """
     images, count = [], 0
-    with atomic_file(path) as temporary:
+    with atomic_file(path, sealed=True) as temporary:
         with temporary.open("w", encoding="utf-8") as file:
             file.write('{"annotations": [')
             for image, found in dataset.labelled():

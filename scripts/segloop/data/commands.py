@@ -103,6 +103,12 @@ def _account_lines(account: dict[str, Any], out: Path) -> list[str]:
 
 def doctor_command(options: argparse.Namespace) -> int:
     """Run `segloop doctor`; return what `Status` says."""
+    if (options.run is None) == (options.path is None):
+        raise SegloopError("Name a data set, or a run by --run.")
+    if options.run is not None:
+        return _examine_run(options)
+    if options.deep:
+        raise SegloopError("--deep belongs to --run; of a data set every record is read in any case.")
     found = _examined(options)
     if options.json:
         print(json.dumps(found.record(), ensure_ascii=False, indent=1))
@@ -110,6 +116,19 @@ def doctor_command(options: argparse.Namespace) -> int:
         print(found.text(None if options.all else 10), end="")
     if options.repaired is not None and found.form != "unknown" and options.repaired.exists():
         print(f"the repaired copy is {options.repaired}", file=sys.stderr)
+    return int(found.status)
+
+
+def _examine_run(options: argparse.Namespace) -> int:
+    from segloop.data.doctor.run_folders import examine_run
+
+    if options.repaired is not None:
+        raise SegloopError("--repaired belongs to a data set; a run makes anew what you delete.")
+    found = examine_run(options.run, deep=options.deep)
+    if options.json:
+        print(json.dumps(found.record(), ensure_ascii=False, indent=1))
+    else:
+        print(found.text(None if options.all else 10), end="")
     return int(found.status)
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 import msgspec
 from tqdm import tqdm
 
+from segloop import integrity
 from segloop.errors import SegloopError
 
 _BLOCK = 1 << 22
@@ -83,6 +84,7 @@ class JsonFile:
         self.is_list = False
         self.lists: set[str] = set()
         self._descriptor = -1
+        integrity.check(path)
         try:
             self._descriptor = os.open(path, os.O_RDONLY)
             self.size = os.fstat(self._descriptor).st_size

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from segloop import integrity
 from segloop.config import LabelledSetConfig, PoolConfig, TruthConfig
 from segloop.data.coco import write_labelled_set
 from segloop.data.coco_tables import read_images, safe_path
@@ -164,7 +165,10 @@ def _write_shards(images: Iterable[PoolImage], count: int, outputs: list[Path]) 
 
 def _write_shard(output: Path, images: Iterator[PoolImage]) -> int:
     written = 0
-    with atomic_file(output) as temporary, pq.ParquetWriter(temporary, marked(SCHEMA), compression="zstd") as writer:
+    with (
+        atomic_file(output, sealed=True) as temporary,
+        pq.ParquetWriter(temporary, marked(SCHEMA), compression="zstd") as writer,
+    ):
         while block := list(islice(images, _BLOCK)):
             columns = zip(*block, strict=True)
             arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
@@ -186,6 +190,7 @@ def read_shard(path: Path) -> ShardImages:
     SegloopError
         If the file is missing or no shard.
     """
+    integrity.check(path)
     try:
         with pq.ParquetFile(path) as file:
             table = file.read()

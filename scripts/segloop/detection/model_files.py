@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from segloop import integrity
 from segloop.config import DetectorConfig
 from segloop.errors import SegloopError
 from segloop.files import read_json
@@ -53,8 +54,21 @@ def read_description(model: Path) -> dict[str, Any]:
 
 
 def read_weights(model: Path) -> dict[str, torch.Tensor]:
-    """Read weights.pt of a model directory."""
-    return load_state(model / WEIGHTS)
+    """Read weights.pt of a model directory and compare it with the hash that model.json holds.
+
+    Raises
+    ------
+    SegloopError
+        If one of them is missing, damaged, or of another model.
+    """
+    integrity.check(model / WEIGHTS)
+    state = load_state(model / WEIGHTS)
+    if weights_sha256(state) != read_description(model)["weights_sha256"]:
+        raise SegloopError(
+            f"{model / WEIGHTS} is damaged: its weights have not the SHA-256 that {DESCRIPTION} holds. Delete {model} "
+            "and run again, which trains the model anew."
+        )
+    return state
 
 
 def load_state(path: Path) -> dict[str, torch.Tensor]:

@@ -127,7 +127,7 @@ class PartialPredictions:
 
     def _discard(self) -> None:
         self._remove_parts(0)
-        write_json(self._folder / "key.json", self._key)
+        write_json(self._folder / "key.json", self._key, sealed=False)
 
     def _remove_parts(self, first: int) -> None:
         # From the last one: cut off, this leaves no gap.

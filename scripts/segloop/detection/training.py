@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from segloop import integrity
 from segloop.config import DetectorConfig, PredictionConfig, TrainingConfig
 from segloop.data.skipped import SkipReport
 from segloop.detection import mask_iou, model_files
@@ -217,6 +218,7 @@ def _write_model(directory: Path, work: "_Work", progress: Progress) -> None:
     # An open file, because only that tells torch's other failures from a full disk.
     with (directory / model_files.WEIGHTS).open("wb") as file:
         torch.save(_on_cpu(work.model.state_dict()), file)
+    integrity.seal(directory / model_files.WEIGHTS)
     write_json(directory / model_files.DESCRIPTION, _describe(work, progress))
 
 
@@ -501,7 +503,7 @@ def _heads(model: torch.nn.Module) -> list[mask_iou.MaskIouHead]:
 
 
 def _save_checkpoint(checkpoint: _Checkpoint, work: _Work, progress: Progress) -> None:
-    with atomic_file(checkpoint.path) as temporary, temporary.open("wb") as file:
+    with atomic_file(checkpoint.path, sealed=True) as temporary, temporary.open("wb") as file:
         torch.save(
             {
                 "fingerprint": checkpoint.fingerprint,
@@ -529,6 +531,7 @@ def _read_checkpoint(checkpoint: _Checkpoint) -> dict[str, Any] | None:
     if not checkpoint.path.exists():
         return None
     try:
+        integrity.check(checkpoint.path)
         state: dict[str, Any] = torch.load(checkpoint.path, map_location="cpu", weights_only=True)
         fingerprint = state["fingerprint"]
     except Exception as error:  # whatever torch's unpickler raises for a damaged file

@@ -204,7 +204,7 @@ def write_files(results: Sequence[Result], *, svg: Path, png: Path, table: Path,
     draw_cost_curves(results, svg, png)
     with atomic_file(table) as temporary:
         temporary.write_text("\n".join(page(results)) + "\n", encoding="utf-8")
-    write_json(runs, [result.record() | {"settings": result.settings} for result in results])
+    write_json(runs, [result.record() | {"settings": result.settings} for result in results], sealed=False)
 
 
 def simulate_iteration(

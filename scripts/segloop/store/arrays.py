@@ -3,8 +3,14 @@
 A store is a Zarr 3 group of arrays that share nothing but the folder. Arrays are chunked and sharded, so that even
 millions of rows make few files. The attributes of the group list every file with its size: Zarr reads a missing
 chunk as zeros without a word, so that a store from which a file was lost would otherwise be believed.
+
+Every byte is under a checksum, so that a store that was damaged is never believed: chunks and the index of a shard by
+their CRC32C when they are read, the metadata of an array by its SHA-256 when the array is opened, and the attributes by
+theirs when the store is. `Store.verify` reads everything.
 """
 
+import hashlib
+import json
 import math
 import shutil
 from collections.abc import Callable, Iterable
@@ -17,12 +23,14 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.codecs import ZstdCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from segloop.errors import SegloopError
-from segloop.files import atomic_directory, read_json, write_json
+from segloop.files import atomic_directory, read_json, sha256_file, write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+UNCHECKED_VERSION = 1
+"""The version before: the same layout, whose only checksums are those inside compressed chunks."""
 DROPPED = "dropped"
 """Attribute: arrays that a store had, and that were dropped to save space."""
 
@@ -57,7 +65,7 @@ class ArrayWriter:
             chunks=(layout.chunk_rows, *row),
             shards=(layout.shard_rows, *row),
             dtype=self._dtype,
-            compressors=ZstdCodec(level=3, checksum=True) if layout.compressed else None,
+            compressors=[*([ZstdCodec(level=3)] if layout.compressed else []), Crc32cCodec()],
             fill_value=0,
         )
 
@@ -161,14 +169,8 @@ class StoreWriter:
     def _finish(self) -> None:
         for column in self._columns:
             column.close()
-        self._group.attrs.put(
-            {
-                "kind": self._kind,
-                "schema_version": SCHEMA_VERSION,
-                **self.attributes,
-                "files": _sizes(self.folder),
-            }
-        )
+        own = {"kind": self._kind, "schema_version": SCHEMA_VERSION}
+        self._group.attrs.put(_sealed(own | self.attributes, self.folder, _sizes(self.folder)))
 
 
 def _sizes(folder: Path) -> dict[str, int]:
@@ -176,8 +178,25 @@ def _sizes(folder: Path) -> dict[str, int]:
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(files)}
 
 
+def _sealed(attributes: dict[str, Any], folder: Path, files: dict[str, int]) -> dict[str, Any]:
+    """Return attributes with the list of files, the hashes of the arrays' metadata, and a hash of all of it."""
+    metadata = {name: sha256_file(folder / name) for name in files if name.endswith("/zarr.json")}
+    attributes = attributes | {"files": files, "metadata_sha256": metadata}
+    return attributes | {"sha256": _digest(attributes)}
+
+
+def _digest(attributes: dict[str, Any]) -> str:
+    rest = {key: value for key, value in attributes.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 class Store:
     """A store that exists and is whole; arrays are read when they are asked for.
+
+    Parameters
+    ----------
+    kind
+        What it must hold; None: anything.
 
     Raises
     ------
@@ -185,8 +204,9 @@ class Store:
         If the store is missing, truncated, of another kind or of another schema version; the message names it.
     """
 
-    def __init__(self, path: str | Path, kind: str):
+    def __init__(self, path: str | Path, kind: str | None = None):
         self.path = Path(path)
+        self._trusted: set[str] = set()
         if not (self.path / "zarr.json").is_file():
             raise SegloopError(f"{self.path} is not a Zarr store. Run the step that makes it again.")
         try:
@@ -196,15 +216,20 @@ class Store:
             raise self._damaged(error) from None
         self._check(kind)
 
-    def _check(self, kind: str) -> None:
+    def _check(self, kind: str | None) -> None:
         found, version = self.attributes.get("kind"), self.attributes.get("schema_version")
-        if found != kind:
-            raise SegloopError(f"{self.path} holds {found or 'something unknown'}, not {kind}. Give the right store.")
-        if version != SCHEMA_VERSION:
+        if found is None:
+            raise self._damaged("it does not say what it holds")
+        if kind is not None and found != kind:
+            raise SegloopError(f"{self.path} holds {found}, not {kind}. Give the right store.")
+        if version not in (SCHEMA_VERSION, UNCHECKED_VERSION):
             raise SegloopError(
-                f"{self.path} has schema version {version}; this segloop reads version {SCHEMA_VERSION}. "
+                f"{self.path} has schema version {version}; this segloop reads versions up to {SCHEMA_VERSION}. "
                 "Use the segloop that wrote it, or delete it and run the step again."
             )
+        # A store of the version before has none, so that a damaged version number is no way around it.
+        if self.attributes.get("sha256") != (_digest(self.attributes) if self.checked else None):
+            raise self._damaged("its attributes are not those that were written")
         for name, size in self.attributes["files"].items():
             file = self.path / name
             if not file.is_file() or file.stat().st_size != size:
@@ -213,8 +238,13 @@ class Store:
                     "Delete the store and run the step that makes it again."
                 )
 
-    def _damaged(self, error: Exception) -> SegloopError:
-        reason = f"{type(error).__name__}: {error}"
+    @property
+    def checked(self) -> bool:
+        """Whether every byte of the store is under a checksum; one of the version before says nothing of some."""
+        return bool(self.attributes["schema_version"] == SCHEMA_VERSION)
+
+    def _damaged(self, error: Exception | str) -> SegloopError:
+        reason = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         return SegloopError(f"{self.path} is damaged ({reason}). Delete it and run the step that makes it again.")
 
     def _guarded(self, read: Callable[[], Any]) -> Any:
@@ -230,7 +260,35 @@ class Store:
                 f"{self.path} no longer holds {name}: it was dropped, as `retention` in the configuration says. To "
                 "have it again, delete the store and run the step that makes it."
             )
+        self._check_metadata(name)
         return self._guarded(lambda: self._group[name])
+
+    def _check_metadata(self, name: str) -> None:
+        file = f"{name}/zarr.json"
+        wanted = self.attributes.get("metadata_sha256", {}).get(file)
+        if name not in self._trusted and wanted is not None and sha256_file(self.path / file) != wanted:
+            raise self._damaged(f"{file} is not as it was written")
+        self._trusted.add(name)
+
+    def verify(self) -> None:
+        """Read every chunk of every array, so that all checksums are compared.
+
+        Raises
+        ------
+        SegloopError
+            If anything is damaged; the message names the store and the array.
+        """
+        for file in self.attributes["files"]:
+            name, _, rest = file.partition("/")
+            if rest != "zarr.json":
+                continue
+            array = self.array(name)
+            step = max(1, (array.shards or array.chunks)[0])
+            for start in range(0, array.shape[0], step):
+                try:
+                    array[start : start + step]
+                except Exception as error:
+                    raise self._damaged(f"array {name}: {type(error).__name__}: {error}") from error
 
     def holds(self, name: str) -> bool:
         """Tell whether the store has an array `name`."""
@@ -260,7 +318,7 @@ def read_attributes(path: str | Path, kind: str) -> dict[str, Any]:
 
 def public(attributes: dict[str, Any]) -> dict[str, Any]:
     """Return attributes without those that the store keeps for itself."""
-    own = ("kind", "schema_version", "files", DROPPED)
+    own = ("kind", "schema_version", "files", "metadata_sha256", "sha256", DROPPED)
     return {key: value for key, value in attributes.items() if key not in own}
 
 
@@ -290,8 +348,9 @@ def drop_arrays(path: str | Path, kind: str, names: Iterable[str], added: Iterab
     dropped = sorted({*store.attributes.get(DROPPED, ()), *names})
     files = {name: size for name, size in _sizes(store.path).items() if name.partition("/")[0] not in dropped}
     metadata = read_json(store.path / "zarr.json")
-    metadata["attributes"] |= {DROPPED: dropped, "files": files}
-    write_json(store.path / "zarr.json", metadata)
+    attributes = metadata["attributes"] | {DROPPED: dropped}
+    metadata["attributes"] = _sealed(attributes, store.path, files) if store.checked else attributes | {"files": files}
+    write_json(store.path / "zarr.json", metadata, sealed=False)
     for name in dropped:
         shutil.rmtree(store.path / name, ignore_errors=True)
 

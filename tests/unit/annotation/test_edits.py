@@ -8,6 +8,7 @@ from segloop.annotation.edits import edit_work, edited_rles, judge_edited, read_
 from segloop.annotation.verdicts import ACCEPTED, DUPLICATE, EDITED, REASONS, REJECTED, Verdicts
 from segloop.data.masks import to_json
 from segloop.errors import SegloopError
+from segloop.files import write_json
 
 from .conftest import rle_of
 
@@ -85,7 +86,7 @@ def test_edited_json_keeps_masks_and_what_they_cost(tmp_path):
     assert list(found) == [7] and found[7]["segmentation"] == DRAWN and found[7]["mask_key"] == "0a" * 32
     assert [work["price"] for work in edit_work(tmp_path / "edited.json")] == [pytest.approx(0.3), None]
     assert read_edited(None) == {} and edit_work(None) == []
-    (tmp_path / "edited.json").write_text("{}")
+    write_json(tmp_path / "edited.json", {})
     with pytest.raises(SegloopError, match="schema version None"):
         read_edited(tmp_path / "edited.json")
 

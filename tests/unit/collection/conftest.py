@@ -1,6 +1,5 @@
 """A small run on disk: stores, pool, seed set and truth with rectangles for masks."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ from segloop.annotation.answers import ANSWER_SCHEMA, write_answers
 from segloop.annotation.verdicts import REASONS, Verdicts, read_verdicts, write_verdicts
 from segloop.collection.index import index_predictions
 from segloop.data import masks
+from segloop.files import write_json
 from segloop.store.predictions import PredictionWriter
 
 SIDE = 20
@@ -67,7 +67,7 @@ class Run:
 
     def coco(self, path: Path, images: list[int], rows: list[dict[str, Any]], folder: str = "seed") -> None:
         records = [{"id": i, "file_name": f"{folder}/{i}.jpg", "width": SIDE, "height": SIDE} for i in images]
-        path.write_text(json.dumps({"info": {}, "images": records, "annotations": rows, "categories": self.categories}))
+        write_json(path, {"info": {}, "images": records, "annotations": rows, "categories": self.categories})
 
     def store(self, iteration: int, shard: int, rows: list[Row], images: list[int], **more: Any) -> Path:
         path = self.folder / f"iter_{iteration}" / f"{shard}.zarr"

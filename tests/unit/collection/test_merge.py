@@ -5,6 +5,7 @@ import pytest
 from segloop.collection.collect import collect_masks
 from segloop.collection.merge import merge_training_set, upper_bound_set
 from segloop.errors import SegloopError
+from segloop.files import write_json
 from segloop.store.index import read_index
 
 RECTS = [(0, 0, 10, 10), (12, 12, 16, 16), (0, 12, 5, 18), (11, 0, 19, 8), (6, 13, 9, 16)]
@@ -112,12 +113,12 @@ def test_ignoring_can_be_switched_off(iteration):
 def test_images_of_several_iterations_are_one(iteration, run):
     again = json.loads(iteration["collected"][0].read_text())
     second = run.folder / "second.json"
-    second.write_text(json.dumps(again))
+    write_json(second, again)
     found = merged(iteration | {"collected": [*iteration["collected"], second]})
     assert len(found["images"]) == 3
     assert sum(one["source"] == "collected" for one in found["annotations"]) == 2
     again["images"][0]["file_name"] = "pool/other.jpg"
-    second.write_text(json.dumps(again))
+    write_json(second, again)
     with pytest.raises(SegloopError, match=r"second\.json calls image 3 of the pool pool/other\.jpg"):
         merged(iteration | {"collected": [*iteration["collected"], second]})
 

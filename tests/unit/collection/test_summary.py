@@ -13,6 +13,7 @@ from segloop.collection.collect import collect_masks
 from segloop.collection.summary import certified, summarise_iteration, summarise_run, truth_recall
 from segloop.config import AnnotationConfig, LoopConfig
 from segloop.errors import SegloopError
+from segloop.files import write_json
 from segloop.store.index import read_index
 
 FIELDS = {
@@ -46,8 +47,7 @@ GOOD, NEAR, FAR, OTHER = (0, 0, 10, 10), (0, 0, 10, 9), (12, 12, 16, 16), (0, 12
 
 
 def write(path, value):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value))
+    write_json(path, value)
     return path
 
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from segloop.annotation.verdicts import ACCEPTED
 from segloop.errors import SegloopError
+from segloop.files import write_json
 from segloop.reporting import gallery
 from segloop.reporting.gallery import plot_galleries
 from segloop.reporting.sheets import Sheet
@@ -131,7 +132,7 @@ def test_a_deleted_pool_image_costs_one_tile(judged: Iteration, tmp_path: Path, 
 
 
 def test_a_category_without_a_name_shows_its_id(judged: Iteration, tmp_path: Path, sheets: dict[str, Sheet]) -> None:
-    judged.seed_set.write_text('{"categories": []}')
+    write_json(judged.seed_set, {"categories": []})
     draw(judged, tmp_path)
     assert tiles(sheets["undecided"])[0].lines[0] == "category 3"
 

@@ -154,7 +154,7 @@ def test_missing_and_foreign_stores_are_named(tmp_path: Path, detections: Make) 
     write(path, [detections(1)])
     root = path / "zarr.json"
     text = root.read_text()
-    root.write_text(text.replace('"schema_version": 1', '"schema_version": 99'))
+    root.write_text(text.replace('"schema_version": 2', '"schema_version": 99'))
     with pytest.raises(SegloopError, match=r"5\.zarr has schema version 99"):
         PredictionShard.open(path)
     root.write_text(text.replace('"kind": "predictions"', '"kind": "index"'))

@@ -90,10 +90,10 @@ def export_set(
             WRITERS[name](export)
             account = _account(name, export, report)
             if not is_file:
-                write_json(temporary / ACCOUNT, account)
+                write_json(temporary / ACCOUNT, account, sealed=False)
                 _keep(losses, temporary / TABLE)
         if is_file:
-            write_json(companion, account)
+            write_json(companion, account, sealed=False)
             _keep(losses, out.with_name(f"{out.stem}.losses.csv"))
     return account
 

@@ -144,7 +144,7 @@ def test_a_damaged_mask_is_named_and_the_rest_is_exported(export: Exporter, made
     path = made_run.directory / "results" / "iter_1" / "collected.json"
     value = json.loads(path.read_text())
     value["annotations"][1]["segmentation"]["counts"] = "0" * 9
-    path.write_text(json.dumps(value))
+    write_json(path, value)
     account = export("coco", "out.json")
     assert account["masks"] == 5
     (skipped,) = account["skipped"]

@@ -142,7 +142,7 @@ def test_more_instances_than_the_png_holds(tmp_path: Path) -> None:
 def test_a_category_beyond_a_byte_is_refused(tmp_path: Path) -> None:
     source = overlapping(tmp_path, [(box(0, 0, 2, 2), 0.5)], category_id=300)
     path = tmp_path / "crowded" / "results" / "iter_1" / "collected.json"
-    path.write_text(path.read_text().replace('"id": 24', '"id": 300'))
+    write_json(path, json.loads(path.read_text().replace('"id": 24', '"id": 300')))
     with pytest.raises(SegloopError, match=r"category 300 \(person\) does not fit the red channel"):
         export_to(source, "places_challenge", tmp_path, "refused")
     # Cityscapes' classes are numbered anew where ids are too large.
@@ -157,7 +157,7 @@ def test_a_crowd_is_marked_and_lies_below(tmp_path: Path) -> None:
     path = tmp_path / "crowded" / "results" / "iter_1" / "collected.json"
     value = json.loads(path.read_text())
     value["annotations"][1]["iscrowd"] = 1
-    path.write_text(json.dumps(value))
+    write_json(path, value)
     export_to(source, "places_challenge", tmp_path, "places", order="score")
     pixels = open_image(tmp_path / "places" / "annotations_instance" / "training" / "1.png")
     assert pixels[7, 7].tolist() == [24, 2, 0] and pixels[1, 1].tolist() == [24, 1, 1]

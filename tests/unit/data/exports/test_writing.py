@@ -89,7 +89,7 @@ def test_names_without_a_configuration_lead_nowhere_else(export: Exporter, made_
     value = json.loads(path.read_text())
     for image in value["images"]:
         image["file_name"] = "../data/photographs/" + NAMES[image["id"]]
-    path.write_text(json.dumps(value))
+    write_json(path, value)
     (made_run.directory / "results" / "config.yaml").unlink()
     assert pool_folder(made_run.directory) is None
     export("coco_folder", source=Source(run=made_run.directory, iterations=(1,)), images="copy")

@@ -1,0 +1,226 @@
+"""What is damaged in a run directory: every store, hand-over, model, database and file of answers is looked at."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from tqdm import tqdm
+
+from segloop import integrity
+from segloop.annotation.people import COMPLETE, check_complete
+from segloop.config import AnnotationConfig
+from segloop.data.doctor.findings import Finding, Status
+from segloop.errors import SegloopError
+from segloop.files import read_json
+from segloop.runs import START
+from segloop.store.arrays import Store
+
+DATABASE: Final = "labelmelite.sqlite"
+MADE: Final = ("resources", "results", "checkpoints")
+"""Folders of a run that the workflow fills: what is damaged there is made anew."""
+
+_MODEL: Final = "model.json"
+_WEIGHTS: Final = "weights.pt"
+_RESTORE: Final = "restore it from a copy (docs/labelling.md): nobody can make people's answers anew"
+_UNCHECKED: Final = frozenset({".parquet", ".json", ".npy", ".jsonl", ".pt"})
+
+
+@dataclass
+class RunExamination:
+    """All that was found in a run directory."""
+
+    path: Path
+    deep: bool
+    counts: dict[str, int] = field(default_factory=dict)
+    """How many of each kind were looked at."""
+    damaged: list[Finding] = field(default_factory=list)
+    """What must not be used; `repair` says what to do."""
+    without: list[str] = field(default_factory=list)
+    """Files and stores that carry no checksum, or not of every byte; they could be read."""
+
+    @property
+    def status(self) -> Status:
+        """Whether the run is whole, whole but for what can be made anew, or has lost answers."""
+        if any(one.repair == _RESTORE for one in self.damaged):
+            return Status.UNUSABLE
+        return Status.USABLE_IN_PART if self.damaged else Status.USABLE
+
+    def record(self) -> dict[str, Any]:
+        """Return all of it for a JSON file."""
+        found = [{"file": one.file, "reason": one.reason, "repair": one.repair} for one in self.damaged]
+        return {
+            "schema_version": 1,
+            "path": str(self.path),
+            "deep": self.deep,
+            "status": int(self.status),
+            "counts": self.counts,
+            "damaged": found,
+            "without_checksum": self.without,
+        }
+
+    def text(self, most: int | None) -> str:
+        """Return all of it in words; of files without a checksum at most that many are listed, None: all."""
+        looked = ", ".join(f"{count:,} {kind}" for kind, count in self.counts.items()) or "nothing"
+        lines = [f"{self.path}: {looked}"]
+        lines += [f"damaged: {one.reason}\n  what to do: {one.repair}" for one in self.damaged]
+        shown = self.without if most is None else self.without[:most]
+        lines += [f"without a checksum of every byte, but readable: {name}" for name in shown]
+        if len(shown) < len(self.without):
+            lines.append(f"without a checksum: {len(self.without) - len(shown):,} more; --all lists them")
+        how = "every byte was read" if self.deep else "sizes and heads were read; --deep reads every byte"
+        lines.append(f"{len(self.damaged):,} damaged; {how}")
+        return "\n".join(lines) + "\n"
+
+
+def examine_run(run: Path, *, deep: bool) -> RunExamination:
+    """Look for damage in a run directory; nothing is changed.
+
+    Parameters
+    ----------
+    deep
+        Read every byte: chunks of stores, files with a checksum, weights, events of the database. Else stores are
+        opened, which compares the sizes of their files and the checksum of their attributes, and databases are asked
+        whether their pages fit together.
+
+    Raises
+    ------
+    SegloopError
+        If the folder holds no run.
+    """
+    if not any((run / folder).is_dir() for folder in MADE):
+        raise SegloopError(f"{run.absolute()} holds no run: none of the folders {', '.join(MADE)} is there.")
+    found = RunExamination(run, deep)
+    parts = [*_parts(run)]
+    for kind, path in tqdm(parts, desc=str(run), unit="file", disable=None):
+        found.counts[kind] = found.counts.get(kind, 0) + 1
+        try:
+            whole = _LOOK[kind](path, deep)
+        except SegloopError as error:
+            found.damaged.append(Finding(str(path), "", str(error), _remedy(run, path)))
+        else:
+            if whole is None:
+                found.without.append(str(path))
+    return found
+
+
+def _remedy(run: Path, path: Path) -> str:
+    if path.relative_to(run).parts[0] not in MADE:
+        return _RESTORE
+    # A folder that is an output of one rule as a whole.
+    whole = next((one for one in (path, *path.parents) if one.name in ("model", "shards")), path)
+    return f"rm -r {whole}, then run again: it is made anew, and so is what was made of it"
+
+
+def _parts(run: Path) -> Iterator[tuple[str, Path]]:
+    """Yield what a run consists of, with its kind."""
+    stack = [run / folder for folder in MADE if (run / folder).is_dir()]
+    while stack:
+        for path in sorted(stack.pop().iterdir()):
+            if path.suffix == ".zarr" and path.is_dir():
+                yield "stores", path
+            elif path.is_dir() and path.name not in ("figures", "logs") and not path.name.startswith("."):
+                stack.append(path)
+            elif path.name == _WEIGHTS:
+                yield "models", path
+            elif path.is_file() and not path.name.startswith(".") and _is_handed_over(path):
+                yield "files", path
+    answers = _answers_root(run)
+    for path in sorted(answers.glob("iter_*/answers.jsonl")):
+        yield "files of answers", path
+    for path in sorted(answers.rglob(DATABASE)):
+        yield "databases", path
+
+
+def _is_handed_over(path: Path) -> bool:
+    return path.suffix in _UNCHECKED or integrity.checksum_path(path).exists()
+
+
+def _answers_root(run: Path) -> Path:
+    for path, read in ((run / START, read_json), (run / "results" / "config.yaml", _yaml)):
+        try:
+            content = read(path)
+            config = content["config"] if path.name == Path(START).name else content
+            return run / str(config["annotation"]["answers_root"])
+        except (SegloopError, OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
+            continue
+    return run / AnnotationConfig().answers_root
+
+
+def _yaml(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _store(path: Path, deep: bool) -> bool | None:
+    store = Store(path)
+    if deep:
+        store.verify()
+    return True if store.checked else None
+
+
+def _file(path: Path, deep: bool) -> bool | None:
+    if not deep:
+        return True if integrity.recorded(path) else None
+    integrity.check(path)
+    if integrity.recorded(path):
+        return True
+    read = _READ.get(path.suffix)
+    if read is not None:
+        read(path)
+    return None
+
+
+def _model(path: Path, deep: bool) -> bool:
+    # Imported here: torch takes a second.
+    from segloop.detection import model_files
+
+    if deep:
+        model_files.read_weights(path.parent)
+    else:
+        model_files.read_description(path.parent)
+    return True
+
+
+def _answers(path: Path, deep: bool) -> bool | None:
+    from segloop.annotation.people import read_records
+
+    check_complete(path)
+    if deep:
+        read_records(path)
+    complete = path.with_name(COMPLETE)
+    return True if complete.exists() and "answers_sha256" in read_json(complete) else None
+
+
+def _database(path: Path, deep: bool) -> bool:
+    from labelmelite import seals
+
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
+            connection.execute("BEGIN")
+            seals.check(connection, path, whole=deep)
+    except sqlite3.Error as error:
+        raise SegloopError(f"{path} is damaged ({error}). Restore it from a copy.") from None
+    return True
+
+
+def _parquet(path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        pq.read_table(path, memory_map=False)
+    except (pa.ArrowException, OSError) as error:
+        raise SegloopError(f"{path} is not a readable Parquet file ({error}).") from None
+
+
+_READ: Final[dict[str, Callable[[Path], Any]]] = {".json": read_json, ".parquet": _parquet}
+_LOOK: Final[dict[str, Callable[[Path, bool], bool | None]]] = {
+    "stores": _store,
+    "models": _model,
+    "files": _file,
+    "files of answers": _answers,
+    "databases": _database,
+}
