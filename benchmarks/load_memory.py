@@ -21,9 +21,14 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Return what each limit led to."""
     from predict import draw_scenes, train
 
-    clustering = [_apart(_cluster, folder, configured, given) for configured, given in CLUSTERING]
-    scenes, model = draw_scenes(folder, IMAGES), train(folder)
-    prediction = [_apart(_predict, folder / str(given), given, scenes, model) for given in PREDICTION]
+    clustering = [
+        _apart(_cluster, folder, configured, given) | {"configured_mb": configured, "given_mb": given}
+        for configured, given in CLUSTERING
+    ]
+    scenes, model = draw_scenes(folder, IMAGES), train(folder, steps=60)
+    prediction = [
+        _apart(_predict, folder / str(given), given, scenes, model) | {"given_mb": given} for given in PREDICTION
+    ]
     return {"clustering": clustering, "prediction": prediction}
 
 
@@ -37,7 +42,7 @@ def _apart(work: Any, *arguments: Any) -> dict[str, Any]:
     try:
         found: dict[str, Any] = reader.recv()
     except EOFError:
-        found = {"outcome": "died", "configured_mb": arguments[1], "given_mb": arguments[-1]}
+        found = {"outcome": "WRONG: the process died without a word"}
     process.join()
     return found | {"status": process.exitcode}
 
@@ -68,7 +73,7 @@ def _outcome(work: Any, given: int) -> dict[str, Any]:
         outcome = f"WRONG: {type(error).__name__}: {error}"
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1000
-    return {"outcome": outcome, "given_mb": given, "seconds": round(time.perf_counter() - begun, 1), "more_mb": peak}
+    return {"outcome": outcome, "seconds": round(time.perf_counter() - begun, 1), "more_mb": peak}
 
 
 def _cluster(folder: Path, configured: int, given: int) -> dict[str, Any]:
@@ -88,7 +93,7 @@ def _cluster(folder: Path, configured: int, given: int) -> dict[str, Any]:
         )
         return "done"
 
-    found = _outcome(work, given) | {"configured_mb": configured}
+    found = _outcome(work, given)
     if found["outcome"] == "done":
         found["leaves"] = len(read_tree(tree).row_id)
     return found
@@ -145,7 +150,7 @@ def _predict(folder: Path, given: int, scenes: Path, model: Path) -> dict[str, A
     from segloop.detection.segmenter import load_segmenter
 
     torch.set_num_threads(1)
-    segmenter = load_segmenter(model, "cpu")
+    segmenter = load_segmenter(model, device="cpu", threads=1)
     assert isinstance(segmenter, NetworkSegmenter)
     files = list(enumerate(str(path) for path in sorted(scenes.iterdir())))
     folder.mkdir(parents=True)
