@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-ROWS, WIDTH = 30_000, 256
-CLUSTERING: Final = ((800, 1000), (1600, 1800), (4000, 4400), (4000, 1500))
+ROWS, WIDTH = 25_000, 256
+CLUSTERING: Final = ((800, 1000), (1600, 1800), (4000, 4000), (4000, 1500))
 """`clustering.memory_mb`, and megabytes of addresses that the process may take beyond its libraries."""
 PREDICTION: Final = (400, 800, 1600)
 """Megabytes of addresses beyond the libraries and the loaded network."""
@@ -53,16 +53,19 @@ def _send(writer: Any, work: Any, arguments: tuple[Any, ...]) -> None:
 
 def _limit(megabytes: int) -> None:
     """Allow this process so many more megabytes of addresses than it has now."""
-    text = Path("/proc/self/status").read_text(encoding="ascii")
-    allowed = int(text.partition("VmSize:")[2].split()[0]) * 1024 + megabytes * 10**6
+    allowed = _kilobytes("VmSize") * 1024 + megabytes * 10**6
     resource.setrlimit(resource.RLIMIT_AS, (allowed, resource.RLIM_INFINITY))
+
+
+def _kilobytes(name: str) -> int:
+    return int(Path("/proc/self/status").read_text(encoding="ascii").partition(f"{name}:")[2].split()[0])
 
 
 def _outcome(work: Any, given: int) -> dict[str, Any]:
     """Do work under a limit and return what came of it, how long it took and how much memory it held."""
     from segloop.errors import SegloopError
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _kilobytes("VmRSS")
     _limit(given)
     begun = time.perf_counter()
     try:
@@ -72,7 +75,7 @@ def _outcome(work: Any, given: int) -> dict[str, Any]:
     except Exception as error:
         outcome = f"WRONG: {type(error).__name__}: {error}"
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1000
+    peak = (_kilobytes("VmHWM") - before) // 1000
     return {"outcome": outcome, "seconds": round(time.perf_counter() - begun, 1), "more_mb": peak}
 
 
