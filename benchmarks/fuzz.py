@@ -71,15 +71,22 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the page and the record go")
     options = parser.parse_args()
-    known = options.output / "fuzz.json"
-    earlier = read_json(known)["kinds"] if known.exists() else {}
-    record = {kind: earlier[kind] for kind in CASES if kind in earlier}
     for kind in options.kinds:
         count = max(1, round(options.inputs * SHARES[kind]))
-        record[kind] = measure(kind, count, options.seed, options.processes)
+        found = measure(kind, count, options.seed, options.processes)
+        # After each kind, so that a run that is cut off leaves what it has done.
+        keep(options.output, kind, found)
+
+
+def keep(folder: Path, kind: str, found: dict[str, Any]) -> None:
+    """Write the page with the outcome of one kind; the others stay as they are."""
+    known = folder / "fuzz.json"
+    earlier = read_json(known)["kinds"] if known.exists() else {}
+    merged = {**earlier, kind: found}
+    record = {one: merged[one] for one in CASES if one in merged}
     load = os.getloadavg()[0]
     lines = page(record, f"make bench-fuzz BENCH_ARGS='{' '.join(sys.argv[1:])}'", load)
-    publish("fuzz", lines, {"kinds": record, "load_average": load}, options.output)
+    publish("fuzz", lines, {"kinds": record, "load_average": load}, folder)
 
 
 def measure(kind: str, count: int, seed: int, processes: int) -> dict[str, Any]:

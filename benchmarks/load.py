@@ -30,18 +30,24 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where files lie meanwhile (default: a temporary folder)")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the page and the record go")
     options = parser.parse_args()
-    known = options.output / "load.json"
-    earlier = read_json(known) if known.exists() else {}
-    record: dict[str, Any] = {part: earlier[part] for part in PARTS if part in earlier}
     for part in options.parts:
         before = round(os.getloadavg()[0], 1)
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            record[part] = PARTS[part].measure(Path(folder), options)
-        record[part] |= {"load_average_before": before, "load_average": round(os.getloadavg()[0], 1)}
+            found = PARTS[part].measure(Path(folder), options)
+        found |= {"load_average_before": before, "load_average": round(os.getloadavg()[0], 1)}
+        # After each part, so that a run that is cut off leaves what it has done.
+        keep(options.output, part, found)
+
+
+def keep(folder: Path, part: str, found: dict[str, Any]) -> None:
+    """Write the page with what was measured of one part; the others stay as they are."""
+    known = folder / "load.json"
+    earlier = read_json(known) if known.exists() else {}
+    record: dict[str, Any] = {one: earlier[one] for one in PARTS if one in earlier} | {part: found}
     page = heading("Load", "make bench-load", "numpy", "starlette", "uvicorn", "zarr")
-    for part, module in PARTS.items():
-        page += module.lines(record[part]) if part in record else []
-    publish("load", page, record, options.output)
+    for one, module in PARTS.items():
+        page += module.lines(record[one]) if one in record else []
+    publish("load", page, record, folder)
 
 
 if __name__ == "__main__":

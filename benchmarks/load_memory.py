@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-ROWS, WIDTH = 30_000, 256
-CLUSTERING: Final = ((800, 1000), (1600, 1800), (4000, 4400), (4000, 1500))
+ROWS, WIDTH = 25_000, 256
+CLUSTERING: Final = ((800, 1000), (1600, 1800), (4000, 4000), (4000, 1500))
 """`clustering.memory_mb`, and megabytes of addresses that the process may take beyond its libraries."""
 PREDICTION: Final = (400, 800, 1600)
 """Megabytes of addresses beyond the libraries and the loaded network."""
@@ -21,9 +21,14 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Return what each limit led to."""
     from predict import draw_scenes, train
 
-    clustering = [_apart(_cluster, folder, configured, given) for configured, given in CLUSTERING]
-    scenes, model = draw_scenes(folder, IMAGES), train(folder)
-    prediction = [_apart(_predict, folder / str(given), given, scenes, model) for given in PREDICTION]
+    clustering = [
+        _apart(_cluster, folder, configured, given) | {"configured_mb": configured, "given_mb": given}
+        for configured, given in CLUSTERING
+    ]
+    scenes, model = draw_scenes(folder, IMAGES), train(folder, steps=60)
+    prediction = [
+        _apart(_predict, folder / str(given), given, scenes, model) | {"given_mb": given} for given in PREDICTION
+    ]
     return {"clustering": clustering, "prediction": prediction}
 
 
@@ -37,7 +42,7 @@ def _apart(work: Any, *arguments: Any) -> dict[str, Any]:
     try:
         found: dict[str, Any] = reader.recv()
     except EOFError:
-        found = {"outcome": "died", "configured_mb": arguments[1], "given_mb": arguments[-1]}
+        found = {"outcome": "WRONG: the process died without a word"}
     process.join()
     return found | {"status": process.exitcode}
 
@@ -48,16 +53,19 @@ def _send(writer: Any, work: Any, arguments: tuple[Any, ...]) -> None:
 
 def _limit(megabytes: int) -> None:
     """Allow this process so many more megabytes of addresses than it has now."""
-    text = Path("/proc/self/status").read_text(encoding="ascii")
-    allowed = int(text.partition("VmSize:")[2].split()[0]) * 1024 + megabytes * 10**6
+    allowed = _kilobytes("VmSize") * 1024 + megabytes * 10**6
     resource.setrlimit(resource.RLIMIT_AS, (allowed, resource.RLIM_INFINITY))
+
+
+def _kilobytes(name: str) -> int:
+    return int(Path("/proc/self/status").read_text(encoding="ascii").partition(f"{name}:")[2].split()[0])
 
 
 def _outcome(work: Any, given: int) -> dict[str, Any]:
     """Do work under a limit and return what came of it, how long it took and how much memory it held."""
     from segloop.errors import SegloopError
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _kilobytes("VmRSS")
     _limit(given)
     begun = time.perf_counter()
     try:
@@ -67,8 +75,8 @@ def _outcome(work: Any, given: int) -> dict[str, Any]:
     except Exception as error:
         outcome = f"WRONG: {type(error).__name__}: {error}"
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1000
-    return {"outcome": outcome, "given_mb": given, "seconds": round(time.perf_counter() - begun, 1), "more_mb": peak}
+    peak = (_kilobytes("VmHWM") - before) // 1000
+    return {"outcome": outcome, "seconds": round(time.perf_counter() - begun, 1), "more_mb": peak}
 
 
 def _cluster(folder: Path, configured: int, given: int) -> dict[str, Any]:
@@ -88,7 +96,7 @@ def _cluster(folder: Path, configured: int, given: int) -> dict[str, Any]:
         )
         return "done"
 
-    found = _outcome(work, given) | {"configured_mb": configured}
+    found = _outcome(work, given)
     if found["outcome"] == "done":
         found["leaves"] = len(read_tree(tree).row_id)
     return found
@@ -145,7 +153,7 @@ def _predict(folder: Path, given: int, scenes: Path, model: Path) -> dict[str, A
     from segloop.detection.segmenter import load_segmenter
 
     torch.set_num_threads(1)
-    segmenter = load_segmenter(model, "cpu")
+    segmenter = load_segmenter(model, device="cpu", threads=1)
     assert isinstance(segmenter, NetworkSegmenter)
     files = list(enumerate(str(path) for path in sorted(scenes.iterdir())))
     folder.mkdir(parents=True)

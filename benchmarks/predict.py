@@ -101,10 +101,10 @@ def draw_scenes(folder: Path, count: int) -> Path:
     return folder / "pool"
 
 
-def train(folder: Path) -> Path:
+def train(folder: Path, steps: int = 200) -> Path:
     """Train a tiny network on the drawn scenes: enough to find some things, right or wrong."""
     training = TrainingConfig(
-        steps=200, batch_size=2, optimiser="adamw", learning_rate=0.002, warmup_steps=10, clip_gradient=5.0, threads=1
+        steps=steps, batch_size=2, optimiser="adamw", learning_rate=0.002, warmup_steps=10, clip_gradient=5.0, threads=1
     )
     train_detector(
         training_set=folder / "train.json",

@@ -31,6 +31,7 @@ from segloop.errors import SegloopError
 from segloop.files import read_document, read_json
 from segloop.reporting.separability import read_separability
 from segloop.reporting.summaries import read_run
+from segloop.store.arrays import SCHEMA_VERSION
 from segloop.store.arrays import Store as Arrays
 from segloop.store.index import read_index
 from segloop.store.partitions import Partitions, read_links
@@ -152,7 +153,7 @@ def refused(reader: Reader, path: Path, name: str) -> None:
 def test_a_newer_store_is_refused(run: Path, pattern: str) -> None:
     path = found(pattern, run)[0]
     metadata = json.loads((path / "zarr.json").read_text())
-    metadata["attributes"]["schema_version"] = 2
+    metadata["attributes"]["schema_version"] = SCHEMA_VERSION + 1
     (path / "zarr.json").write_text(json.dumps(metadata))
     refused(STORES[pattern], path, path.name)
 

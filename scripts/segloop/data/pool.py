@@ -1,6 +1,7 @@
 """The pool: a list of millions of images, or a sample of it, cut into shards; and its hidden truth in simulations."""
 
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -23,7 +24,7 @@ from segloop.data.labelled import LabelledSet, Record
 from segloop.data.places import read_places_list
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
-from segloop.files import atomic_directory, atomic_file, read_json, sha256_file, write_json
+from segloop.files import atomic_directory, read_json, sha256_file, write_json
 from segloop.parquet import check_version, marked
 from segloop.randomness import generator
 
@@ -164,16 +165,19 @@ def _write_shards(images: Iterable[PoolImage], count: int, outputs: list[Path]) 
 
 
 def _write_shard(output: Path, images: Iterator[PoolImage]) -> int:
+    # Written under its own name: the folder around it gets its name when all are there. A temporary name for each would
+    # mean to look through all of the folder for each, which takes hours for a hundred thousand shards.
     written = 0
-    with (
-        atomic_file(output, sealed=True) as temporary,
-        pq.ParquetWriter(temporary, marked(SCHEMA), compression="zstd") as writer,
-    ):
-        while block := list(islice(images, _BLOCK)):
-            columns = zip(*block, strict=True)
-            arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-            writer.write_table(pa.table(arrays, schema=SCHEMA))
-            written += len(block)
+    with output.open("wb") as file:
+        with pq.ParquetWriter(file, marked(SCHEMA), compression="zstd") as writer:
+            while block := list(islice(images, _BLOCK)):
+                columns = zip(*block, strict=True)
+                arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+                writer.write_table(pa.table(arrays, schema=SCHEMA))
+                written += len(block)
+        file.flush()
+        os.fsync(file.fileno())
+    integrity.seal(output)
     return written
 
 

@@ -33,6 +33,8 @@ READING_THREADS = 1
 """Threads that open images while the network works on a CPU: reading is the smaller part there."""
 GPU_FAILURES = ("CUDA", "cuDNN", "CUDNN", "CUBLAS", "cuBLAS")
 """Words by which an error of the GPU's libraries is known that torch gives no class of its own."""
+NO_MEMORY = ("DefaultCPUAllocator", "could not create a primitive", "bad_alloc", "can't start new thread")
+"""Words by which it is known that this machine, or the limit of the job, has no more memory."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def predict_stream(
     Raises
     ------
     SegloopError
-        If the GPU fails, or its memory is too small for a single image.
+        If the GPU fails, or its memory or the job's is too small for a single image.
     """
     stages = stages_of(segmenter)
 
@@ -104,17 +106,22 @@ def predict_stream(
                 yield from _one_by_one(stages, ready, prediction.threads, score)
             else:
                 yield from _in_batches(stages, ready, prediction, score)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            if isinstance(error, MemoryError) or any(word in str(error) for word in NO_MEMORY):
+                raise SegloopError(
+                    f"the memory that this job gets is too small ({reason}). Give it more, or lower prediction.threads;"
+                    " the prediction of a shard goes on from the images that were done."
+                ) from error
             if not _is_of_gpu(error):
                 raise
-            reason = str(error).strip().splitlines()[0]
             raise SegloopError(
                 f"the GPU failed ({reason}). Run the step again, on another node if this one fails again (`nvidia-smi` "
                 "says how it is); the prediction of a shard goes on from the images that were done."
             ) from error
 
 
-def _is_of_gpu(error: RuntimeError) -> bool:
+def _is_of_gpu(error: Exception) -> bool:
     return isinstance(error, torch.AcceleratorError) or any(word in str(error) for word in GPU_FAILURES)
 
 

@@ -132,6 +132,27 @@ def test_a_lost_gpu_is_explained(trained: tuple[Path, Path], files: list[tuple[i
     assert caught.value.__cause__ is error
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: you tried ...\nmore"
+        ),
+        RuntimeError("could not create a primitive"),
+    ],
+)
+def test_too_little_memory_is_explained(
+    trained: tuple[Path, Path], files: list[tuple[int, str]], error: Exception
+) -> None:
+    batched = Batched(load_segmenter(trained[0], device="cpu", threads=1), broken_from=0, error=error)
+    with pytest.raises(
+        SegloopError, match=r"memory that this job gets is too small \([^\n]+\)\. Give it more"
+    ) as caught:
+        run(batched, files, batch_size=1)
+    assert caught.value.__cause__ is error
+
+
 def test_another_error_passes(trained: tuple[Path, Path], files: list[tuple[int, str]]) -> None:
     segmenter = load_segmenter(trained[0], device="cpu", threads=1)
     batched = Batched(segmenter, broken_from=0, error=RuntimeError("a mistake of a programmer"))
