@@ -8,12 +8,13 @@ Usage: python benchmarks/faults.py [--seeds 240] [--first 0] [--minutes 240] [--
 import argparse
 import os
 import random
+import re
 import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def main() -> None:
                 break
             place = folder / f"seed_{seed}"
             outcome = _one(kinds[seed % len(kinds)], seed, undisturbed, answered, place)
-            outcomes.append(outcome)
+            outcomes.append(replace(outcome, message=re.sub(r"/\S*/seed_\d+", "RUN", outcome.message)))
             for line in outcome.wrong:
                 bar.write(f"seed {seed}, {outcome.fault}, {outcome.step}: {line}")
             shutil.rmtree(place, ignore_errors=True)
@@ -123,7 +124,7 @@ def _page(record: dict[str, Any], outcomes: list[Outcome]) -> list[str]:
     page += ["", "## Injected faults", ""]
     page += [
         f"{len(outcomes)} faults in {record['seconds'] / 60:.0f} minutes, one after the other; load average of the",
-        f"machine at the end: {record['load_average']:.1f}. The outcome of each seed stands in",
+        f"machine at the end: {record['load_average']:.1f}. The outcome of each seed stands in "
         "[benchmarks/faults.json](benchmarks/faults.json).",
         "",
         "| fault | what it is | injected | too late | told in words | answers | lost answers | differing results"

@@ -8,7 +8,6 @@ Stores carry their checksums inside (`segloop.store.arrays`).
 
 import hashlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from segloop.errors import SegloopError
@@ -104,11 +103,3 @@ def damaged(path: Path) -> SegloopError:
         f"{checksum_path(path).name} beside it). Delete both and run again, which makes the file anew. If you changed "
         "it on purpose, delete the checksum alone."
     )
-
-
-def sealed_files(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder that have a checksum, in order."""
-    for checksum in sorted(folder.rglob(".*.sha256")):
-        path = checksum.with_name(checksum.name.removeprefix(".").removesuffix(".sha256"))
-        if path.is_file():
-            yield path

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from segloop.annotation.probabilities import join_agreement
+from segloop.annotation.probabilities import join_agreement, write_probabilities
 from segloop.collection.index import index_predictions
 from segloop.config import DistillationConfig, PredictionConfig
 from segloop.data import masks
@@ -27,7 +28,7 @@ from segloop.detection.agreement import (
 from segloop.detection.prediction import predict_shard
 from segloop.detection.segmenter import Detections, ImageArray, load_segmenter
 from segloop.errors import SegloopError
-from segloop.files import read_json
+from segloop.files import read_json, write_json
 from segloop.ids import unpack_prediction_ids
 from segloop.store.index import read_index
 from segloop.store.predictions import PredictionShard, PredictionWriter
@@ -272,7 +273,7 @@ def test_predictions_of_another_model_are_refused(
         (other / file.name).write_bytes(file.read_bytes())
     description = (other / "model.json").read_text()
     sha = PredictionShard.open(predicted["folder"] / "0.zarr").model_sha256
-    (other / "model.json").write_text(description.replace(sha, sha[::-1]))
+    write_json(other / "model.json", json.loads(description.replace(sha, sha[::-1])))
     with pytest.raises(SegloopError, match=r"0\.zarr was not predicted with .*model.*predict_shard again"):
         measure(models={"detector": other})
     assert not (tmp_path / "0.npy").exists()
@@ -296,7 +297,7 @@ def test_parts_that_do_not_fit_the_index_are_refused(
     predicted: Predicted, measure: Callable[..., Path], tmp_path: Path
 ) -> None:
     first, second = measure(0), measure(1)
-    np.save(second, np.load(second)[1:])
+    write_probabilities(second, np.load(second)[1:])
     with pytest.raises(SegloopError, match=r"1\.npy holds float32 of shape"):
         join_agreement(parts=[first, second], index=predicted["index"], output=tmp_path / "all.npy")
     with pytest.raises(SegloopError, match=r"none\.npy does not exist"):

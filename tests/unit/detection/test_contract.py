@@ -535,5 +535,8 @@ def test_a_model_directory_that_is_not_whole_is_refused(case: Case, tmp_path: Pa
     state = model_files.read_weights(case.model)
     state["roi_heads.box_predictor.cls_score.weight"] = torch.zeros(7, 64)
     torch.save(state, tmp_path / "weights.pt")
+    with pytest.raises(SegloopError, match=r"weights\.pt is damaged: its weights have not the SHA-256"):
+        load_segmenter(tmp_path, device="cpu", threads=1)
+    write_json(tmp_path / "model.json", description | {"weights_sha256": model_files.weights_sha256(state)})
     with pytest.raises(SegloopError, match="do not fit"):
         load_segmenter(tmp_path, device="cpu", threads=1)

@@ -26,7 +26,7 @@ MADE: Final = ("resources", "results", "checkpoints")
 _MODEL: Final = "model.json"
 _WEIGHTS: Final = "weights.pt"
 _RESTORE: Final = "restore it from a copy (docs/labelling.md): nobody can make people's answers anew"
-_UNCHECKED: Final = frozenset({".parquet", ".json", ".npy", ".jsonl", ".pt"})
+_HANDED_OVER: Final = frozenset({".parquet", ".json", ".npy", ".jsonl", ".pt"})
 
 
 @dataclass
@@ -40,7 +40,7 @@ class RunExamination:
     damaged: list[Finding] = field(default_factory=list)
     """What must not be used; `repair` says what to do."""
     without: list[str] = field(default_factory=list)
-    """Files and stores that carry no checksum, or not of every byte; they could be read."""
+    """Files and stores that carry no checksum, or not of every byte; what could be read of them was."""
 
     @property
     def status(self) -> Status:
@@ -68,7 +68,7 @@ class RunExamination:
         lines = [f"{self.path}: {looked}"]
         lines += [f"damaged: {one.reason}\n  what to do: {one.repair}" for one in self.damaged]
         shown = self.without if most is None else self.without[:most]
-        lines += [f"without a checksum of every byte, but readable: {name}" for name in shown]
+        lines += [f"without a checksum of every byte: {name}" for name in shown]
         if len(shown) < len(self.without):
             lines.append(f"without a checksum: {len(self.without) - len(shown):,} more; --all lists them")
         how = "every byte was read" if self.deep else "sizes and heads were read; --deep reads every byte"
@@ -136,7 +136,7 @@ def _parts(run: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _is_handed_over(path: Path) -> bool:
-    return path.suffix in _UNCHECKED or integrity.checksum_path(path).exists()
+    return path.suffix in _HANDED_OVER or integrity.checksum_path(path).exists()
 
 
 def _answers_root(run: Path) -> Path:

@@ -90,7 +90,7 @@ def test_files_without_a_checksum_are_read_and_listed(run: Path) -> None:
     integrity.unseal(path)
     found = examine_run(run, deep=True)
     assert found.without == [str(path)] and found.damaged == []
-    assert f"readable: {path}" in found.text(None)
+    assert f"every byte: {path}" in found.text(None)
     path.write_text("{")
     assert [one.file for one in examine_run(run, deep=True).damaged] == [str(path)]
 
