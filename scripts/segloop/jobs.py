@@ -28,8 +28,9 @@ def job(snakemake: Any) -> Iterator[None]:
     Raises
     ------
     SystemExit
-        With status 1 after a `SegloopError`, or when the disk is full, read-only or broken; the message then stands in
-        the log and on the terminal, without a traceback. Any other exception is logged with its traceback and passes.
+        With status 1 after a `SegloopError`, or when the disk is full, read-only or broken; the message then stands
+        in the log and on the terminal, without a traceback. Any other exception is logged with its traceback and
+        passes on.
     """
     log = Path(str(snakemake.log[0]))
     log.parent.mkdir(parents=True, exist_ok=True)

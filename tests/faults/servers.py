@@ -26,7 +26,7 @@ from .harness import Outcome, cannot_mount, small_disk
 WRITER: Final = r"""
 import json, os, sys, threading, time
 from pathlib import Path
-from labelmelite.events import Event, append
+from labelmelite.events import Event, append, repeated
 from labelmelite.store import Store
 
 store = Store(Path(sys.argv[1]), network=sys.argv[2] == "True")
@@ -34,7 +34,9 @@ store = Store(Path(sys.argv[1]), network=sys.argv[2] == "True")
 def work(annotator, first):
     for number in range(first, first + 100_000):
         event = Event("page", number, "answer", {"reply": "yes", "number": number}, task="t", item=str(number))
-        seq = store.write_now(lambda connection: append(connection, annotator, time.time(), event))
+        # What was saved and not acknowledged before the kill is sent again, and gets the number that it got.
+        again = lambda connection: repeated(connection, annotator, "page", number)
+        seq = store.write_now(lambda c: again(c) or append(c, annotator, time.time(), event))
         os.write(1, json.dumps([annotator, number, seq]).encode() + b"\n")
 
 for name in ("a", "b", "c"):

@@ -1,5 +1,6 @@
 """A fixed sample of faults; `make bench-faults` injects hundreds of them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,8 @@ def test_a_fault(undisturbed: Loop, answered: Loop, tmp_path: Path, name: str, r
     outcome = run_fault(name, rule, seed, undisturbed, answered, tmp_path)
     assert outcome.wrong == []
     assert outcome.hit, "the fault never happened"
+    # A copy of a whole run: kept only where there is something to look at.
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)
 
 
 @pytest.mark.parametrize("name", SERVERS)

@@ -7,6 +7,7 @@ import pydantic
 import pytest
 import torch
 
+from segloop import integrity
 from segloop.config import DetectorConfig, PredictionConfig, TrainingConfig
 from segloop.data.skipped import SkipReport
 from segloop.detection import model_files
@@ -47,7 +48,9 @@ def sha256(model: Path) -> str:
 
 def test_a_model_directory_is_complete(train: Train, training_set: Path, tmp_path: Path) -> None:
     model = train("model")
-    assert sorted(path.name for path in model.iterdir()) == ["losses.csv", "model.json", "skipped.json", "weights.pt"]
+    seen = sorted(path.name for path in model.iterdir() if not path.name.startswith("."))
+    assert seen == ["losses.csv", "model.json", "skipped.json", "weights.pt"]
+    assert [integrity.is_whole(model / name) for name in ("model.json", "weights.pt")] == [True, True]
     description = read_json(model / "model.json")
     assert description["schema_version"] == 1
     assert description["backend"] == "torchvision"
