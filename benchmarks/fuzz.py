@@ -152,6 +152,7 @@ def _work(kind: str, cases: list[int], seed: int, place: Any, writer: Any) -> No
                 wrong.append(f"case {number}: {type(error).__name__}: {error}")
             signal.alarm(0)
             longest = max(longest, time.perf_counter() - clock)
+        del case  # which ends what it has opened in the folder
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     found = {"cases": len(cases), "outcomes": dict(outcomes), "wrong": wrong}
     writer.send(found | {"longest_seconds": longest, "memory_mb": memory})

@@ -7,6 +7,7 @@ for `BLOCK` requests; a case is repeated by running its block from the start.
 import asyncio
 import json
 import shutil
+import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -144,6 +145,14 @@ def request_cases(folder: Path) -> Case:
         state["sent"] += 1
         return loop.run_until_complete(_one(server, numbers))
 
+    def end() -> None:
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+        if state["served"] is not None:
+            state["served"].close()
+
+    # Whoever asked for cases lets go of the function in the end.
+    weakref.finalize(case, end)
     return case
 
 

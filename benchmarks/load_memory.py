@@ -29,6 +29,8 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     prediction = [
         _apart(_predict, folder / str(given), given, scenes, model) | {"given_mb": given} for given in PREDICTION
     ]
+    for one in (*clustering, *prediction):
+        one["outcome"] = one["outcome"].replace(f"{folder}/", "")
     return {"clustering": clustering, "prediction": prediction}
 
 

@@ -23,6 +23,8 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         place.mkdir()
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             runs.append(pool.apply(_cut, (place, shards)))
+            pool.close()
+            pool.join()
     return {"runs": runs}
 
 

@@ -12,6 +12,8 @@ from segloop.randomness import generator
 Modules = Callable[[str], ModuleType]
 
 
+# Starlette closes the file of a broken upload when its memory is freed, not before.
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <function SpooledTemporaryFile")
 @pytest.mark.parametrize(
     ("kind", "count", "refused"),
     [
