@@ -150,7 +150,9 @@ def _shares_panel(axes: Axes, census: Census, panel: str) -> None:
         axes.tick_params(axis="x", rotation=45)
     axes.set_xlabel(label)
     axes.set_ylabel("share of its kind (%)")
-    axes.legend(loc="best")
+    # Room for the legend above the bars.
+    axes.set_ylim(0, 1.35 * axes.get_ylim()[1])
+    axes.legend(loc="upper right")
 
 
 _PRIOR: Final = 10.0

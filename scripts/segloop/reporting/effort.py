@@ -88,7 +88,7 @@ def _tick(value: float) -> str:
 
 
 def _by_category(axes: Axes, run: RunSummary, names: Sequence[str]) -> None:
-    axes.set_title("AP by category, from the seed model to the last")
+    axes.set_title("AP by category")
     first, last = run.iterations[0], run.iterations[-1]
     pairs = [
         (name, (first.get("ap_per_category") or {}).get(name), (last.get("ap_per_category") or {}).get(name))
