@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
 from tqdm import tqdm
 
 from segloop import integrity
@@ -15,7 +14,7 @@ from segloop.annotation.people import COMPLETE, check_complete
 from segloop.config import AnnotationConfig
 from segloop.data.doctor.findings import Finding, Status
 from segloop.errors import SegloopError
-from segloop.files import read_json
+from segloop.files import read_json, read_yaml
 from segloop.runs import START
 from segloop.store.arrays import Store
 
@@ -140,18 +139,14 @@ def _is_handed_over(path: Path) -> bool:
 
 
 def _answers_root(run: Path) -> Path:
-    for path, read in ((run / START, read_json), (run / "results" / "config.yaml", _yaml)):
+    for path, read in ((run / START, read_json), (run / "results" / "config.yaml", read_yaml)):
         try:
             content = read(path)
             config = content["config"] if path.name == Path(START).name else content
             return run / str(config["annotation"]["answers_root"])
-        except (SegloopError, OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
+        except (SegloopError, OSError, KeyError, TypeError, ValueError):
             continue
     return run / AnnotationConfig().answers_root
-
-
-def _yaml(path: Path) -> Any:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def _store(path: Path, deep: bool) -> bool | None:
