@@ -2,7 +2,7 @@
 #
 # Needs: results/iter_{iteration}/{index,tree,reduced}.zarr, truth_match.parquet, and simulate.policies in the
 #        configuration, without which nothing is replayed.
-# Gives: results/iter_{iteration}/figures/cost_curves.{svg,png}, simulation.md, simulation.json.
+# Gives: results/iter_{iteration}/figures/cost_curves.{svg,png,csv}, simulation.md, simulation.json.
 
 if CONFIG.simulate.policies:
     ITERATION_FIGURES += ["results/iter_{iteration}/figures/cost_curves.svg"]
@@ -29,6 +29,7 @@ rule simulate_policies:
             labels={"figure": "Cost curves of policies"},
         ),
         png="results/iter_{iteration}/figures/cost_curves.png",
+        csv="results/iter_{iteration}/figures/cost_curves.csv",
         table="results/iter_{iteration}/figures/simulation.md",
         runs="results/iter_{iteration}/figures/simulation.json",
     log:

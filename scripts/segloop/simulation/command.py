@@ -12,6 +12,7 @@ from segloop.annotation.probabilities import probability_path
 from segloop.config import AnnotationConfig, load, read_values
 from segloop.errors import SegloopError
 from segloop.files import atomic_file, parse_yaml, write_json
+from segloop.reporting.numbers import write_csv
 from segloop.reporting.summaries import read_run
 from segloop.simulation.figures import draw_cost_curves
 from segloop.simulation.pilot import WORLDS, forecast_lines, forecast_record, forecasts
@@ -41,7 +42,7 @@ class Wanted:
 
 
 def replay_command(wanted: Wanted, *, as_json: bool, output: Path | None) -> None:
-    """Replay, print a record a line or tables, and write `table.md`, `cost_curves.{svg,png}` and `runs.json`.
+    """Replay, print a record a line or tables, and write `table.md`, `cost_curves.{svg,png,csv}` and `runs.json`.
 
     Raises
     ------
@@ -188,7 +189,7 @@ def known_world(wanted: Wanted, config: AnnotationConfig) -> KnownWorld:
 
 
 def write_results(results: Sequence[Result], output: Path) -> None:
-    """Write `table.md`, `cost_curves.{svg,png}` and `runs.json` into a folder."""
+    """Write `table.md`, `cost_curves.{svg,png,csv}` and `runs.json` into a folder."""
     output.mkdir(parents=True, exist_ok=True)
     write_files(
         results,
@@ -199,12 +200,23 @@ def write_results(results: Sequence[Result], output: Path) -> None:
     )
 
 
+def _points(results: Sequence[Result]) -> Iterator[tuple[object, ...]]:
+    """Yield the points of the curves, as many as a figure shows."""
+    for result in results:
+        curve = result.curve.thinned()
+        for questions, accepted, correct in zip(curve.questions, curve.accepted, curve.correct, strict=True):
+            named = (result.policy, result.settings, result.seed)
+            yield (*named, int(questions), int(accepted), int(correct), result.good)
+
+
 def write_files(results: Sequence[Result], *, svg: Path, png: Path, table: Path, runs: Path) -> None:
     """Write the figure, the tables and the records, each whole or not at all."""
     draw_cost_curves(results, svg, png)
     with atomic_file(table) as temporary:
         temporary.write_text("\n".join(page(results)) + "\n", encoding="utf-8")
     write_json(runs, [result.record() | {"settings": result.settings} for result in results], sealed=False)
+    head = ("policy", "settings", "seed", "questions", "accepted", "good_accepted", "good")
+    write_csv(svg.with_suffix(".csv"), head, _points(results))
 
 
 def simulate_iteration(

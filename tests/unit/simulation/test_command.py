@@ -58,6 +58,9 @@ def test_tables_and_files_are_written(world_file: MakeFile, tmp_path: Path, caps
     runs = read_json(output / "runs.json")
     assert len(runs) == 4 and set(runs[0]) > KEYS and runs[2]["settings"] == {"n": 4}
     assert (output / "cost_curves.svg").stat().st_size > 5000
+    head, *points = (output / "cost_curves.csv").read_text(encoding="utf-8").splitlines()
+    assert head == "policy,settings,seed,questions,accepted,good_accepted,good"
+    assert len(points) > 10 and all(line.count(",") >= 6 for line in points)
     assert (output / "cost_curves.png").read_bytes().startswith(b"\x89PNG")
 
 
