@@ -25,6 +25,7 @@ import numpy as np
 from common import OUTPUT, heading, machine, publish
 from segloop.config import LabelledSetConfig, PoolConfig
 from segloop.data import masks
+from segloop.data.doctor.coco_files import examine_coco
 from segloop.data.formats import open_dataset
 from segloop.data.mask_batches import check_batch
 from segloop.data.pool import shard_pool
@@ -117,22 +118,25 @@ def _outline(numbers: np.random.Generator) -> str:
     if numbers.random() < 0.01:
         runs = numbers.multinomial(SIZE[0] * SIZE[1], np.ones(301) / 301).tolist()
         rle = f'{{"counts": {runs}, "size": {list(SIZE)}}}'
-        return f'"segmentation": {rle}, "area": 9.5, "bbox": [0, 0, 9, 9], "iscrowd": 1'
+        box = [0, 0, SIZE[1], SIZE[0]]
+        return f'"segmentation": {rle}, "area": {sum(runs[1::2])}, "bbox": {box}, "iscrowd": 1'
     count = 3 + int(numbers.gamma(2.0, 11.5))
     angle = np.linspace(0, 2 * np.pi, count, endpoint=False)
     radius = numbers.uniform(5, 90) * numbers.uniform(0.7, 1.3, count)
     x, y = numbers.uniform(90, 550), numbers.uniform(90, 390)
     points = np.stack((x + radius * np.cos(angle), y + radius * np.sin(angle)), axis=1).round(2)
     ring = points.ravel().tolist()
-    area, box = f"{radius.mean() ** 2:.4f}", f"[{x:.2f}, {y:.2f}, 9.5, 9.5]"
-    return f'"segmentation": [{ring}], "area": {area}, "iscrowd": 0, "bbox": {box}'
+    following = np.roll(points, -1, axis=0)
+    area = abs(float((points[:, 0] * following[:, 1] - points[:, 1] * following[:, 0]).sum())) / 2
+    box = [*points.min(axis=0).tolist(), *np.ptp(points, axis=0).round(2).tolist()]
+    return f'"segmentation": [{ring}], "area": {area:.4f}, "iscrowd": 0, "bbox": {box}'
 
 
 def coco(folder: Path, share: float) -> dict[str, Any]:
     """Measure segloop and pycocotools on one file."""
     path = folder / "coco.json"
     draw_coco(path, round(ANNOTATIONS["coco"] * share))
-    found = {name: in_a_process(name, folder) for name in ("read", "pycocotools")}
+    found = {name: in_a_process(name, folder) for name in ("read", "judge", "pycocotools")}
     return {"megabytes": path.stat().st_size / 1e6, **found}
 
 
@@ -140,7 +144,8 @@ def stream(folder: Path, share: float) -> dict[str, Any]:
     """Measure segloop alone on a file of 2 GB."""
     path = folder / "coco.json"
     draw_coco(path, round(ANNOTATIONS["stream"] * share))
-    return {"megabytes": path.stat().st_size / 1e6, "read": in_a_process("read", folder)}
+    found = {name: in_a_process(name, folder) for name in ("read", "judge")}
+    return {"megabytes": path.stat().st_size / 1e6, **found}
 
 
 def read_with_segloop(folder: Path) -> dict[str, Any]:
@@ -153,6 +158,17 @@ def read_with_segloop(folder: Path) -> dict[str, Any]:
         images += 1
         annotations += len(found)
     return {"images": images, "annotations": annotations, "skipped": len(report.skipped)}
+
+
+def judge_with_segloop(folder: Path) -> dict[str, Any]:
+    """Do what `segloop doctor --check-images none` does, which draws every polygon."""
+    found = examine_coco(folder / "coco.json", "coco", images=None, check="none")
+    return {
+        "images": found.usable_images,
+        "annotations": found.usable_annotations,
+        "skipped": len(found.bad),
+        "odd": len(found.odd),
+    }
 
 
 def load_with_pycocotools(folder: Path) -> dict[str, Any]:
@@ -230,7 +246,13 @@ def check_masks(folder: Path) -> dict[str, Any]:
     }
 
 
-TASKS = {"read": read_with_segloop, "pycocotools": load_with_pycocotools, "shard": cut_list, "check": check_masks}
+TASKS = {
+    "read": read_with_segloop,
+    "judge": judge_with_segloop,
+    "pycocotools": load_with_pycocotools,
+    "shard": cut_list,
+    "check": check_masks,
+}
 PREPARED = {"coco": coco, "stream": stream, "places": places, "masks": many_masks}
 
 
@@ -252,6 +274,7 @@ def page(record: dict[str, Any]) -> list[str]:
     for name in ("coco", "stream"):
         if name in record:
             lines += [_row(f"{_size(record[name])}: opened, every record checked", record[name]["read"])]
+            lines += [_row("the same file examined by `segloop doctor`, every mask drawn", record[name]["judge"])]
         if name == "coco" and name in record:
             lines += [_row("the same file loaded by pycocotools, which checks nothing", record[name]["pycocotools"])]
     if "places" in record:

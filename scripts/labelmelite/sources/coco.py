@@ -87,9 +87,10 @@ class CocoSource:
 
     def images(self) -> Iterable[Image]:
         """Return the images; a size that the file lacks is taken from a mask, then from the image."""
-        values = [self._with_size(one) if isinstance(one, dict) else one for one in self.value["images"]]
-        found = coco_tables.read_images(self._file, values, Path(), self._report, "listed")
-        for number, one in found.items():
+        found = coco_tables.ImageTable(self._file, Path(), self._report, "listed")
+        for one in self.value["images"]:
+            found.take(self._with_size(one) if isinstance(one, dict) else one)
+        for number, one in found.usable.items():
             width, height = one["width"] or None, one["height"] or None
             if width is None and "://" not in self.root:
                 width, height = self._size_of_file(one["file_name"])

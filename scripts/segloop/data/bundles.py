@@ -11,6 +11,7 @@ from typing import Any
 
 from segloop.data.coco import CocoReader
 from segloop.data.labelled import Choice, Reader, Record, every_image
+from segloop.data.on_disk import DiskTable
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
 
@@ -44,7 +45,7 @@ class BundleReader(Reader):
             )
             for file in files
         ]
-        self._images: dict[int, Record] = {}
+        self._images: DiskTable[int, Record] = DiskTable()
         for bundle in self._bundles:
             self._add_categories(bundle)
             for image in bundle.images():
@@ -59,20 +60,22 @@ class BundleReader(Reader):
                 )
 
     def _add_image(self, bundle: CocoReader, image: Record) -> None:
-        known = self._images.setdefault(image["id"], image)
-        if known != image:
+        known = self._images.get(image["id"])
+        if known is None:
+            self._images[image["id"]] = image
+        elif known != image:
             reason = f"is {image['file_name']}, in another bundle it is {known['file_name']} or has another size"
             self.report.skip(bundle.source, f"image {image['id']}", reason)
 
     def images(self) -> Iterator[Record]:
         """Yield the images of all bundles, each once, by ascending id."""
-        yield from (self._images[number] for number in sorted(self._images))
+        yield from (image for _, image in self._images.sorted_items())
 
     def annotations(self, image: Record) -> Iterator[Record]:
         """Yield the masks of an image, bundle by bundle."""
         seen: set[int] = set()
         for bundle in self._bundles:
-            if image not in bundle.images():
+            if not bundle.has(image):
                 continue
             for one in bundle.annotations(image):
                 number = one.get("source_id")

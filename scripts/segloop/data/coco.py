@@ -3,31 +3,29 @@
 The canonical form: annotations numbered from 1 (COCOeval takes a truth with id 0 for unmatched), masks as compressed
 run lengths, area and box recomputed from the mask, image paths that open from the run directory.
 
-A file is read twice. The first reading finds where each annotation lies, and checks ids; the second one takes the
-annotations of one image after the other, so that memory does not grow with the masks.
+A file is read twice. The first reading notes on disk where each annotation lies (`segloop.data.coco_rows`), and checks
+ids; the second one takes the annotations of one image after the other. Memory grows neither with masks nor with images.
 """
 
 import json
 import math
-from array import array
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from segloop.data import masks
-from segloop.data.coco_tables import CocoTables, Sizes, read_categories, read_images, whole_number
+from segloop.data.coco_rows import Row, Rows
+from segloop.data.coco_tables import CocoTables, ImageTable, Sizes, read_categories, whole_number
 from segloop.data.images import ImageError, image_size
 from segloop.data.json_stream import JsonFile
 from segloop.data.labelled import Choice, LabelledSet, Reader, Record, annotation, every_image, whole
 from segloop.data.masks import MaskError
+from segloop.data.on_disk import TemporaryDatabase
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
 from segloop.files import atomic_file, write_json
-
-_NO_NUMBER = -(1 << 63)
 
 
 class CocoReader(Reader):
@@ -79,8 +77,13 @@ class CocoReader(Reader):
         self._rasterise = rasterise
         self._keys = annotation_keys
         self._file = JsonFile(path)
-        self._rows = _Rows()
-        tables = CocoTables()
+        database = TemporaryDatabase()
+        sizes: Sizes = "listed" if sizes_from_masks else "check" if check_images else "known"
+        self._images = ImageTable(
+            catalogue or path, images, report, sizes, image_keys, chosen=chosen, database=database
+        )
+        self._rows = Rows(database)
+        tables = CocoTables(self._images)
         for member in self._file.members():
             if member.key == ("annotations" if catalogue is None else "") and member.listed:
                 self._rows.add(member.value, member.start, member.length)
@@ -88,32 +91,30 @@ class CocoReader(Reader):
                 tables.keep(member)
         self._check_kind(results=catalogue is not None)
         if catalogue is not None:
-            tables = _catalogue(catalogue)
-        self._rows.sort()
+            _read_catalogue(catalogue, tables)
+        self._rows.complete()
         self.categories = read_categories(catalogue or path, tables.categories, category_keys)
-        unchosen: set[int] = set()
-        sizes: Sizes = "listed" if sizes_from_masks else "check" if check_images else "known"
-        self._images = read_images(
-            catalogue or path, tables.images, images, report, sizes, image_keys, chosen=chosen, unchosen=unchosen
-        )
-        del tables
         if sizes_from_masks:
             self._find_sizes()
-        self._report_unusable(unchosen)
+        self._report_unusable()
 
     def _find_sizes(self) -> None:
         """Give images without size that of their file, or else of their first mask."""
-        for image in [one for one in self._images.values() if not one["width"]]:
+        for number, image in self._images.usable.items():
+            if image["width"]:
+                continue
             try:
                 image["width"], image["height"] = image_size(image["file_name"])
             except ImageError as error:
-                found = [self._file.read(*self._rows.place(row)) for row in self._rows.of_image(image["id"])[:1]]
-                segmentation = found[0].get("segmentation") if found else None
+                row = next(self._rows.of_image(number), None)
+                segmentation = self._value(row).get("segmentation") if row is not None else None
                 try:
                     image["height"], image["width"] = masks.check(segmentation)["size"]
                 except MaskError:
-                    self.report.skip(self.source, f"image {image['id']}", f"has no size, and {error}")
-                    del self._images[image["id"]]
+                    self.report.skip(self.source, f"image {number}", f"has no size, and {error}")
+                    del self._images.usable[number]
+                    continue
+            self._images.usable[number] = image
 
     def _check_kind(self, *, results: bool) -> None:
         lists = self._file.lists
@@ -128,20 +129,22 @@ class CocoReader(Reader):
 
     def images(self) -> Iterator[Record]:
         """Yield the images, in the order of the file."""
-        yield from self._images.values()
+        yield from self._images.usable.values()
+
+    def has(self, image: Record) -> bool:
+        """Tell whether the file has an image, with the same name and size."""
+        return self._images.usable.get(image["id"]) == image
 
     def annotations(self, image: Record) -> Iterator[Record]:
         """Yield the annotations of an image, in the order of the file."""
         for row in self._rows.of_image(image["id"]):
-            value = self._file.read(*self._rows.place(row))
             try:
-                yield self._annotation(value, image)
+                yield self._annotation(self._value(row), image)
             except MaskError as error:
                 self.report.skip(self.source, self._name(row), str(error))
 
-    def number_of_annotations(self, image: Record) -> int:
-        """Return how many annotations an image has, usable or not."""
-        return len(self._rows.of_image(image["id"]))
+    def _value(self, row: Row) -> Any:
+        return self._file.read(row.start, row.length)
 
     def _annotation(self, value: Record, image: Record) -> Record:
         segmentation, crowd = value.get("segmentation"), value.get("iscrowd") in (1, "1")
@@ -162,25 +165,23 @@ class CocoReader(Reader):
             rle = masks.check(segmentation, (image["height"], image["width"]))
         return annotation(0, image["id"], category, rle, crowd=crowd, source_id=number, **extra)
 
-    def _report_unusable(self, unchosen: set[int]) -> None:
+    def _report_unusable(self) -> None:
         """Report the annotations that belong to no image or to no category, or repeat an id, in the file's order."""
-        known = unchosen | set(self._images)
-        for row in self._rows.unusable(known, set(self.categories)):
-            value = self._file.read(*self._rows.place(row))
+        for row in self._rows.take_unusable(self._images, list(self.categories)):
+            value = self._value(row)
             if not isinstance(value, dict):
                 reason = f"is {type(value).__name__}, not an object"
-            elif whole_number(value.get("image_id")) not in known:
+            elif row.image is None or row.image not in self._images:
                 reason = f"belongs to the image {value.get('image_id')!r}, which is not listed or was skipped"
-            elif whole_number(value.get("category_id")) not in self.categories:
+            elif row.category not in self.categories:
                 reason = f"has the unknown category {value.get('category_id')!r}"
             else:
                 reason = "has the id of another annotation"
             self.report.skip(self.source, self._name(row), reason)
 
-    def _name(self, row: int) -> str:
-        number = self._rows.number[row]
+    def _name(self, row: Row) -> str:
         listed = "results" if self._file.is_list else "annotations"
-        return f"annotation {number}" if number != _NO_NUMBER else f"{listed}[{row}]"
+        return f"annotation {row.number}" if row.number is not None else f"{listed}[{row.place}]"
 
 
 def _score(value: Any) -> float:
@@ -190,68 +191,13 @@ def _score(value: Any) -> float:
     return float(value)
 
 
-class _Rows:
-    """Where the annotations lie in the file, and what they belong to: 40 bytes each."""
-
-    def __init__(self) -> None:
-        self.start, self.length, self.number = array("q"), array("q"), array("q")
-        self._image, self._category = array("q"), array("q")
-        self._order: npt.NDArray[np.int64] = np.zeros(0, np.int64)
-        self._sorted: npt.NDArray[np.int64] = np.zeros(0, np.int64)
-
-    def add(self, value: Any, start: int, length: int) -> None:
-        self.start.append(start)
-        self.length.append(length)
-        known = value if isinstance(value, dict) else {}
-        for column, key in ((self.number, "id"), (self._image, "image_id"), (self._category, "category_id")):
-            number = known.get(key)
-            if type(number) is not int or not -(1 << 63) < number < 1 << 63:
-                number = whole_number(number)
-            column.append(number if number is not None else _NO_NUMBER)
-
-    def sort(self) -> None:
-        """Bring the annotations of each image together."""
-        image = np.frombuffer(self._image, np.int64)
-        self._order = np.argsort(image, kind="stable")
-        self._sorted = image[self._order]
-
-    def unusable(self, images: set[int], categories: set[int]) -> list[int]:
-        """Return the rows without image or category, or with a repeated id; they belong to no image from now on."""
-        image, category, number = (
-            np.frombuffer(column, np.int64) for column in (self._image, self._category, self.number)
-        )
-        usable = np.isin(image, np.fromiter(images, np.int64, len(images)))
-        usable &= np.isin(category, np.fromiter(categories, np.int64, len(categories)))
-        usable &= image != _NO_NUMBER
-        usable &= category != _NO_NUMBER
-        # Of annotations with one id the first that is usable keeps it.
-        rows = np.flatnonzero(usable & (number != _NO_NUMBER))
-        first = rows[np.unique(number[rows], return_index=True)[1]]
-        repeated = np.zeros(len(usable), bool)
-        repeated[rows] = True
-        repeated[first] = False
-        usable &= ~repeated
-        kept = usable[self._order]
-        self._order, self._sorted = self._order[kept], self._sorted[kept]
-        return [int(row) for row in np.flatnonzero(~usable)]
-
-    def of_image(self, image: int) -> npt.NDArray[np.int64]:
-        first, last = np.searchsorted(self._sorted, [image, image + 1])
-        return self._order[first:last]
-
-    def place(self, row: int) -> tuple[int, int]:
-        return self.start[row], self.length[row]
-
-
-def _catalogue(path: Path) -> CocoTables:
-    """Return the images and categories of a COCO file, whatever else it has."""
-    tables = CocoTables()
+def _read_catalogue(path: Path, tables: CocoTables) -> None:
+    """Take the images and categories of a COCO file, whatever else it has."""
     with JsonFile(path) as file:
         for member in file.members():
             tables.keep(member)
         if "images" not in file.lists:
             raise SegloopError(f"{path} has no list of images. Name the COCO file that the results refer to.")
-    return tables
 
 
 def read_coco(annotations: Path, images: Path, report: SkipReport, *, check_images: bool = False) -> Record:
@@ -273,19 +219,23 @@ def write_labelled_set(path: Path, dataset: LabelledSet, check: Callable[[int, i
         Called with the numbers of images and annotations before the file takes its place; what it raises keeps the
         file from being made.
     """
-    images, count = [], 0
-    with atomic_file(path, sealed=True) as temporary:
+    images = count = 0
+    # Categories may be known only at the end; images wait in a file of their own, and not in memory.
+    with atomic_file(path, sealed=True) as temporary, TemporaryFile("w+", encoding="utf-8") as listed:
         with temporary.open("w", encoding="utf-8") as file:
             file.write('{"annotations": [')
             for image, found in dataset.labelled():
-                images.append(image)
+                listed.write((", " if images else "") + _json(image))
+                images += 1
                 for one in found:
                     file.write((", " if count else "") + _json(one))
                     count += 1
-            rest = {"info": {"source": dataset.source.name}, "images": images, "categories": dataset.categories}
-            file.write("], " + _json(rest)[1:] + "\n")
+            file.write("], " + _json({"info": {"source": dataset.source.name}})[1:-1] + ', "images": [')
+            listed.seek(0)
+            shutil.copyfileobj(listed, file)
+            file.write("], " + _json({"categories": dataset.categories})[1:] + "\n")
         if check is not None:
-            check(len(images), count)
+            check(images, count)
 
 
 def _json(value: Any) -> str:

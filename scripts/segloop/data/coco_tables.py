@@ -9,6 +9,7 @@ from typing import Any, Literal
 from segloop.data import images as image_files
 from segloop.data.json_stream import Member
 from segloop.data.labelled import Choice, Record, every_image
+from segloop.data.on_disk import DiskTable, TemporaryDatabase
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
 
@@ -18,16 +19,22 @@ MAX_CATEGORY = (1 << 31) - 1
 
 
 class CocoTables:
-    """Collects the images and categories of a COCO file while it is read."""
+    """Takes the images and categories of a COCO file while it is read.
 
-    def __init__(self) -> None:
-        self.images: list[Any] = []
-        self.categories: Any = None
+    Attributes
+    ----------
+    categories
+        What the file lists as categories; None where it has no list.
+    """
+
+    def __init__(self, images: "ImageTable") -> None:
+        self._images = images
+        self.categories: list[Any] | None = None
 
     def keep(self, member: Member) -> None:
         """Keep a value of the file, if it belongs here."""
         if member.key == "images" and member.listed:
-            self.images.append(member.value)
+            self._images.take(member.value)
         elif member.key == "categories" and member.listed:
             self.categories = [*(self.categories or []), member.value]
 
@@ -103,50 +110,77 @@ def read_categories(path: Path, values: Any, keys: Sequence[str] = ()) -> dict[i
     return categories
 
 
-def read_images(
-    path: Path,
-    values: list[Any],
-    folder: Path,
-    report: SkipReport,
-    sizes: Sizes = "known",
-    keys: Sequence[str] = (),
-    *,
-    chosen: Choice = every_image,
-    unchosen: set[int] | None = None,
-) -> dict[int, Record]:
-    """Return the images of a COCO file by id, each with a path, a width and a height.
+class ImageTable:
+    """The images of a COCO file, each with a path, a width and a height, on disk.
 
     Images that cannot be used go to the report: a repeated or unusable id, an unusable name, an unknown size.
 
     Parameters
     ----------
+    path
+        The file, for messages.
+    folder
+        What file names are relative to.
     sizes
         `known`: a missing size is read from the image file. `check`: every size is compared with the file's.
         `listed`: no file is opened, and a missing size is 0.
     keys
         Further keys that are kept.
-    chosen, unchosen
-        Which images are wanted; the ids of the others are added to the set.
+    chosen
+        Which images are wanted.
+    database
+        Where the tables are made; None: in one of their own.
+
+    Attributes
+    ----------
+    usable
+        By id, in the order of the file.
+    unchosen
+        The ids of images that are not wanted.
     """
-    others = unchosen if unchosen is not None else set()
-    found: dict[int, Record] = {}
-    for place, value in enumerate(values):
+
+    def __init__(
+        self,
+        path: Path,
+        folder: Path,
+        report: SkipReport,
+        sizes: Sizes = "known",
+        keys: Sequence[str] = (),
+        *,
+        chosen: Choice = every_image,
+        database: TemporaryDatabase | None = None,
+    ) -> None:
+        base = database if database is not None else TemporaryDatabase()
+        self.usable: DiskTable[int, Record] = DiskTable(base)
+        self.unchosen: DiskTable[int, None] = DiskTable(base)
+        self._path, self._folder, self._report = path, folder, report
+        self._sizes, self._keys, self._chosen = sizes, keys, chosen
+        self._place = -1
+
+    def take(self, value: Any) -> None:
+        """Take the next record of the file."""
+        self._place += 1
         number = whole_number(value.get("id")) if isinstance(value, dict) else None
         if number is None:
-            report.skip(path, f"images[{place}]", "an image needs a whole number as id")
-        elif number in found or number in others:
-            report.skip(path, f"image {number}", "another image has the same id")
+            self._report.skip(self._path, f"images[{self._place}]", "an image needs a whole number as id")
+        elif number in self:
+            self._report.skip(self._path, f"image {number}", "another image has the same id")
         else:
             try:
-                path_of_image = safe_path(folder, file_name_of(value))
-                if not chosen(path_of_image):
-                    others.add(number)
-                    continue
-                found[number] = _image(number, value, path_of_image, sizes)
-                found[number] |= {key: value[key] for key in keys if key in value}
+                self._keep(number, value)
             except SegloopError as error:
-                report.skip(path, f"image {number}", str(error))
-    return found
+                self._report.skip(self._path, f"image {number}", str(error))
+
+    def __contains__(self, number: int) -> bool:
+        return number in self.usable or number in self.unchosen
+
+    def _keep(self, number: int, value: Record) -> None:
+        path = safe_path(self._folder, file_name_of(value))
+        if self._chosen(path):
+            extra = {key: value[key] for key in self._keys if key in value}
+            self.usable[number] = _image(number, value, path, self._sizes) | extra
+        else:
+            self.unchosen[number] = None
 
 
 def _image(number: int, value: Record, path: Path, sizes: Sizes) -> Record:

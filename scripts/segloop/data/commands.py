@@ -4,7 +4,9 @@ import argparse
 import codecs
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
@@ -17,6 +19,7 @@ from segloop.data.exports import usual_images
 from segloop.data.exports.base import Wishes
 from segloop.data.exports.gathering import Gathered, collected_files, gather_run
 from segloop.data.exports.writing import Source, export_set
+from segloop.data.folders import files_below
 from segloop.data.images import IMAGE_SUFFIXES
 from segloop.data.labelled import Record
 from segloop.data.skipped import SkipReport
@@ -198,9 +201,10 @@ def _examined(options: argparse.Namespace) -> Examination:
         config = given_set(options, path).config()
     except SegloopError as error:
         images = _images_below(path)
-        if not images or options.read_as is not None:
+        first = next(images, None)
+        if first is None or options.read_as is not None:
             return Examination(path, fatal=str(error))
-        return examine_image_folder(path, images, decode=options.check_images == "decode")
+        return examine_image_folder(path, chain([first], images), decode=options.check_images == "decode")
     if config.format not in ("coco", "lvis", "coco_results"):
         return examine_set(path, config, check=options.check_images, repaired=repaired)
     return examine_coco(
@@ -221,6 +225,6 @@ def _is_list(path: Path) -> bool:
         return file.read(1024).removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"["
 
 
-def _images_below(path: Path) -> list[Path]:
-    found = path.rglob("*") if path.is_dir() else ()
-    return sorted(one for one in found if one.suffix.lower() in IMAGE_SUFFIXES and one.is_file())
+def _images_below(path: Path) -> Iterator[Path]:
+    found = files_below(path, "**/*") if path.is_dir() else iter(())
+    yield from (one for one in found if one.suffix.lower() in IMAGE_SUFFIXES and one.is_file())

@@ -1,6 +1,7 @@
 """What formats have in common that keep one annotation file an image."""
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from segloop.data.images import ImageError, image_size
 from segloop.data.labelled import Choice, Reader, Record, every_image
+from segloop.data.on_disk import DiskTable
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
 
@@ -41,22 +43,32 @@ class FolderReader(Reader):
     ) -> None:
         super().__init__(annotations, report, chosen=chosen, categories=categories)
         self.folder = images
-        self.files = self._files(annotations)
+        self._files: DiskTable[int, str] = DiskTable()
+        for number, file in enumerate(self._found(annotations), start=1):
+            self._files[number] = str(file.relative_to(annotations))
 
-    def _files(self, folder: Path) -> list[Path]:
+    def _found(self, folder: Path) -> Iterator[Path]:
         if not folder.is_dir():
             raise SegloopError(
                 f"{folder.absolute()} is no folder. It should hold {self.what}; check data_root and the path."
             )
-        # Sorted by parts, so that the order is the same everywhere; files that begin with a dot are other systems'.
-        found: list[Path] = sorted(path for path in folder.glob(self.pattern) if not path.name.startswith("."))
-        if not found:
+        nothing = True
+        try:
+            for path in self.walk(folder):
+                nothing = False
+                yield path
+        except OSError as error:
+            raise SegloopError(f"{folder.absolute()} cannot be read ({error}). Check data_root and the path.") from None
+        if nothing:
             raise SegloopError(f"{folder.absolute()} holds no {self.what} ({self.pattern}).")
-        return found
+
+    def walk(self, folder: Path) -> Iterator[Path]:
+        """Yield the annotation files, sorted by the parts of their paths."""
+        yield from files_below(folder, self.pattern)
 
     def file_of(self, image: Record) -> Path:
         """Return the annotation file of an image."""
-        return self.files[int(image["id"]) - 1]
+        return self.source / self._files[int(image["id"])]
 
     def place(self, image: Record) -> tuple[Path, str]:
         """Return the annotation file of an image, and its name."""
@@ -76,7 +88,8 @@ class FolderReader(Reader):
 
     def images(self) -> Iterator[Record]:
         """Yield the images in the order of their annotation files."""
-        for number, file in enumerate(self.files, start=1):
+        for number, name in self._files.items():
+            file = self.source / name
             path = self.image_of(file)
             if not self.chosen(path):
                 continue
@@ -108,6 +121,24 @@ class FolderReader(Reader):
             self.check_size(file, pixels, image)
         self.report.tally(self.source, f"{self.what} of another size than their image, scaled to it")
         return resized(pixels, image["height"], image["width"])
+
+
+def files_below(folder: Path, pattern: str) -> Iterator[Path]:
+    """Yield the files of a folder, sorted by their parts, so that the order is the same everywhere.
+
+    Memory holds the names of one folder at a time. Names that begin with a dot are other systems'.
+
+    Parameters
+    ----------
+    pattern
+        `NAME` of files in the folder itself, or `**/NAME` of files at any depth; NAME may have wildcards.
+    """
+    name = pattern.removeprefix("**/")
+    for path in sorted(folder.iterdir()):
+        if not path.name.startswith(".") and fnmatchcase(path.name, name):
+            yield path
+        if name != pattern and path.is_dir() and not path.is_symlink():
+            yield from files_below(path, pattern)
 
 
 def shown_in(pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -33,6 +33,11 @@ class MaskFolderReader(FolderReader):
         self._category = int(one["id"])
         super().__init__(folder, folder, report, chosen=chosen, categories={self._category: one})
 
+    def walk(self, folder: Path) -> Iterator[Path]:
+        """Yield the folders of masks."""
+        found = (one / "masks" for one in sorted(folder.iterdir()))
+        yield from (path for path in found if path.exists())
+
     def stem(self, file: Path) -> str:
         """Return the name of the folder, which is that of the image."""
         return file.parent.name

@@ -1,26 +1,26 @@
 """Open Images V5 and later: a CSV of masks and a binary PNG for each, often of another size than its image."""
 
 import csv
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from pyarrow import csv as arrow_csv
 
 from segloop.data import masks
 from segloop.data.coco_tables import safe_path
 from segloop.data.folders import resized, same_ratio, shown_in
 from segloop.data.images import IMAGE_SUFFIXES, ImageError, image_size, open_labels
 from segloop.data.labelled import Choice, Reader, Record, annotation, every_image
+from segloop.data.on_disk import TemporaryDatabase
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
 
 # XMin, XMax, YMin, YMax: not the order of most boxes.
 _BOX = ("BoxXMin", "BoxXMax", "BoxYMin", "BoxYMax")
 _NEEDED = ("MaskPath", "ImageID", "LabelName")
+_OPTIONAL = (*_BOX, "PredictedIoU")
 
 
 class OpenImagesReader(Reader):
@@ -58,62 +58,51 @@ class OpenImagesReader(Reader):
         categories, self._numbers = _read_names(names)
         super().__init__(table, report, chosen=chosen, categories=categories)
         self._masks, self._folder = _Grouped(mask_folder), _Grouped(images)
-        self._table = self._read(table)
-        identifiers = self._table["ImageID"]
-        self._order = pc.sort_indices(identifiers).to_numpy()
-        self._identifiers = identifiers.take(self._order)
-        encoded = self._identifiers.combine_chunks().dictionary_encode()
-        self._names = encoded.dictionary
-        # Rows are sorted, so that the images' numbers rise.
-        self._starts = np.searchsorted(encoded.indices.to_numpy(), np.arange(len(self._names) + 1))
+        self._rows = _MaskRows(TemporaryDatabase())
+        for number, row in self._read(table):
+            self._rows.add(number, row)
+        self._rows.complete()
 
-    def _read(self, path: Path) -> pa.Table:
-        def broken(row: Any) -> str:
-            self.report.skip(path, f"row {row.number}", f"has {row.actual_columns} cells, not {row.expected_columns}")
-            return "skip"
-
-        # One thread: only then are the numbers of rows known.
-        reading = arrow_csv.ReadOptions(use_threads=False)
-        parsing = arrow_csv.ParseOptions(invalid_row_handler=broken)
-        optional = [*_BOX, "PredictedIoU"]
+    def _read(self, path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+        """Yield the rows of the table with their numbers; the header is row 1."""
         try:
             with path.open(encoding="utf-8-sig", newline="") as file:
-                header = next(csv.reader(file), [])
-            missing = [name for name in _NEEDED if name not in header]
-            if missing:
-                raise SegloopError(f"{path} has no column {', '.join(missing)}. Name a CSV of segmentation masks.")
-            columns = [*_NEEDED, *(name for name in optional if name in header)]
-            types = {name: pa.string() for name in columns}
-            converting = arrow_csv.ConvertOptions(
-                include_columns=columns, column_types=types, strings_can_be_null=False
-            )
-            table = arrow_csv.read_csv(path, reading, parsing, converting)
-        except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
+                rows = csv.reader(file)
+                header = next(rows, [])
+                missing = [name for name in _NEEDED if name not in header]
+                if missing:
+                    raise SegloopError(f"{path} has no column {', '.join(missing)}. Name a CSV of segmentation masks.")
+                places = [(name, header.index(name)) for name in (*_NEEDED, *_OPTIONAL) if name in header]
+                for number, row in enumerate((row for row in rows if row), start=2):
+                    cells = {name: row[place] for name, place in places} if len(row) == len(header) else {}
+                    if cells.get("ImageID"):
+                        yield number, cells
+                    else:
+                        reason = "has no ImageID" if cells else f"has {len(row)} cells, not {len(header)}"
+                        self.report.skip(path, f"row {number}", reason)
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise SegloopError(f"{path.absolute()} cannot be read as CSV ({error}). Check the path.") from None
-        return table
 
     def images(self) -> Iterator[Record]:
         """Yield the images in the order of their ids."""
-        for place, name in enumerate(self._names.to_pylist()):
+        for number, name in enumerate(self._rows.images(), start=1):
             try:
                 safe_path(Path(), name)
                 path = self._folder.find_image(name)
                 if self.chosen(path):
                     width, height = image_size(path)
                     size = {"width": width, "height": height}
-                    yield {"id": place + 1, "file_name": str(path), **size, "image_name": name}
+                    yield {"id": number, "file_name": str(path), **size, "image_name": name}
             except SegloopError as error:
                 self.report.skip(self.source, f"image {name}", str(error))
 
     def annotations(self, image: Record) -> Iterator[Record]:
         """Yield the masks of an image in the order of the CSV."""
-        first, last = self._starts[image["id"] - 1], self._starts[image["id"]]
-        rows = np.sort(self._order[first:last])
-        for row, one in zip(rows.tolist(), self._table.take(rows).to_pylist(), strict=True):
+        for number, one in self._rows.of_image(image["image_name"]):
             try:
                 yield self._annotation(one, image)
             except SegloopError as error:
-                self.report.skip(self.source, f"row {row + 2}", str(error))
+                self.report.skip(self.source, f"row {number}", str(error))
 
     def _annotation(self, one: Record, image: Record) -> Record:
         category = self._numbers.get(one["LabelName"])
@@ -132,6 +121,33 @@ class OpenImagesReader(Reader):
             mask = resized(mask, image["height"], image["width"])
         iou = _number(one.get("PredictedIoU"))
         return annotation(0, image["id"], category, masks.encode(mask), box=_box(one, image), predicted_iou=iou)
+
+
+class _MaskRows:
+    """The rows of a table of masks, on disk, by image."""
+
+    def __init__(self, database: TemporaryDatabase) -> None:
+        self._base = database
+        self._base.run("CREATE TABLE mask (number INTEGER PRIMARY KEY, image TEXT, cells TEXT)")
+
+    def add(self, number: int, row: dict[str, str]) -> None:
+        self._base.run("INSERT INTO mask VALUES (?, ?, ?)", (number, row["ImageID"], json.dumps(row)))
+
+    def complete(self) -> None:
+        self._base.run("CREATE INDEX mask_by_image ON mask (image)")
+
+    def images(self) -> Iterator[str]:
+        """Yield the images, sorted by the bytes of their ids."""
+        last = ""
+        words = "SELECT DISTINCT image FROM mask WHERE image > ? ORDER BY image LIMIT 512"
+        while rows := self._base.run(words, (last,)).fetchall():
+            for (last,) in rows:
+                yield last
+
+    def of_image(self, image: str) -> Iterator[tuple[int, dict[str, str]]]:
+        rows = self._base.run("SELECT number, cells FROM mask WHERE image = ? ORDER BY number", (image,)).fetchall()
+        for number, cells in rows:
+            yield number, json.loads(cells)
 
 
 class _Grouped:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from segloop.data import masks
-from segloop.data.coco_tables import CocoTables, Sizes, read_categories, read_images, safe_path, whole_number
+from segloop.data.coco_tables import CocoTables, ImageTable, read_categories, safe_path, whole_number
 from segloop.data.images import ImageError, open_labels
 from segloop.data.json_stream import JsonFile
 from segloop.data.labelled import Choice, Reader, Record, annotation, every_image
 from segloop.data.masks import MaskError
+from segloop.data.on_disk import DiskTable, TemporaryDatabase
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
 
@@ -45,8 +46,12 @@ class PanopticReader(Reader):
         super().__init__(path, report, chosen=chosen)
         self._pngs = pngs if pngs is not None else path.with_suffix("")
         self._file = JsonFile(path)
-        self._places: dict[int, tuple[int, int]] = {}
-        tables = CocoTables()
+        database = TemporaryDatabase()
+        self._images = ImageTable(
+            path, images, report, "check" if check_images else "known", chosen=chosen, database=database
+        )
+        self._places: DiskTable[int, tuple[int, int]] = DiskTable(database)
+        tables = CocoTables(self._images)
         repeated: list[int] = []
         for member in self._file.members():
             tables.keep(member)
@@ -61,21 +66,20 @@ class PanopticReader(Reader):
         if not {"images", "annotations"} <= self._file.lists:
             raise SegloopError(f"{path} is no panoptic set: it has no lists of images and annotations.")
         self.categories = read_categories(path, tables.categories, ("isthing",))
-        sizes: Sizes = "check" if check_images else "known"
-        self._images = read_images(path, tables.images, images, report, sizes, chosen=chosen)
         for number in repeated:
             report.skip(path, f"image {number}", "has a second annotation, which is not read")
 
     def images(self) -> Iterator[Record]:
         """Yield the images, in the order of the file."""
-        yield from self._images.values()
+        yield from self._images.usable.values()
 
     def annotations(self, image: Record) -> Iterator[Record]:
         """Yield the segments of an image that are things, in the order of its annotation."""
-        if image["id"] not in self._places:
+        where = self._places.get(image["id"])
+        if where is None:
             self.report.tally(self.source, "images without annotation")
             return
-        value = self._file.read(*self._places[image["id"]])
+        value = self._file.read(*where)
         png = safe_path(self._pngs, value.get("file_name"))
         pixels = open_labels(png)
         if pixels.ndim != 3:

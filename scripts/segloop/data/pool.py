@@ -17,14 +17,16 @@ from tqdm import tqdm
 from segloop import integrity
 from segloop.config import LabelledSetConfig, PoolConfig, TruthConfig
 from segloop.data.coco import write_labelled_set
-from segloop.data.coco_tables import read_images, safe_path
+from segloop.data.coco_tables import ImageTable, safe_path
 from segloop.data.formats import open_dataset
 from segloop.data.images import IMAGE_SUFFIXES
+from segloop.data.json_stream import JsonFile
 from segloop.data.labelled import LabelledSet, Record
+from segloop.data.on_disk import DiskTable, TemporaryDatabase
 from segloop.data.places import read_places_list
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
-from segloop.files import atomic_directory, read_json, sha256_file, write_json
+from segloop.files import atomic_directory, sha256_file, write_json
 from segloop.parquet import check_version, marked
 from segloop.randomness import generator
 
@@ -130,12 +132,21 @@ def shard_labelled_set(*, labelled_set: Path, count: int, output: Path) -> None:
     output
         The folder to write, as `shard_pool` does.
     """
-    images = [
+    total = sum(1 for _ in _listed(labelled_set, "images"))
+    images = (
         PoolImage(image["id"], image["file_name"], image["width"], image["height"])
-        for image in read_json(labelled_set)["images"]
-    ]
+        for image in _listed(labelled_set, "images")
+    )
     with atomic_directory(output) as folder:
-        _write_shards(images, len(images), [folder / f"{number}.parquet" for number in range(count)])
+        _write_shards(images, total, [folder / f"{number}.parquet" for number in range(count)])
+
+
+def _listed(path: Path, key: str) -> Iterator[Any]:
+    """Yield the elements of one list of a COCO file."""
+    with JsonFile(path) as file:
+        yield from (member.value for member in file.members() if member.listed and member.key == key)
+        if key not in file.lists:
+            raise SegloopError(f"{path} is no COCO file: it has no list of {key}. Check its path and its format.")
 
 
 class _Silent(SkipReport):
@@ -292,10 +303,10 @@ def _of_truth(config: PoolConfig, data_root: Path, report: SkipReport) -> Iterat
 
 
 def _of_coco(path: Path, folder: Path, report: SkipReport) -> Iterator[PoolImage]:
-    value = read_json(path)
-    if not isinstance(value, dict) or not isinstance(value.get("images"), list):
-        raise SegloopError(f"{path} is no COCO file: it has no list of images. Check pool.list and pool.format.")
-    for image in read_images(path, value["images"], folder, report, "listed").values():
+    table = ImageTable(path, folder, report, "listed")
+    for value in _listed(path, "images"):
+        table.take(value)
+    for image in table.usable.values():
         report.use()
         yield PoolImage(image["id"], image["file_name"], image["width"], image["height"])
 
@@ -346,7 +357,7 @@ def import_truth(
 
 
 def _check_categories(path: Path, found: list[Record], seed_set: Path) -> None:
-    known = {category["id"]: category["name"] for category in read_json(seed_set)["categories"]}
+    known = {category["id"]: category["name"] for category in _listed(seed_set, "categories")}
     for category in found:
         name = known.get(category["id"])
         if name != category["name"]:
@@ -362,27 +373,27 @@ class _PoolNames:
 
     def __init__(self, folder: Path, shards: list[Path]) -> None:
         self.folder = folder
-        self.by_path: dict[str, int] = {}
-        self.by_name: dict[str, str | None] = {}
-        self.sizes: dict[int, tuple[int, int]] = {}
-        for shard in shards:
+        base = TemporaryDatabase()
+        self._by_path: DiskTable[str, PoolImage] = DiskTable(base)
+        self._by_name: DiskTable[str, str | None] = DiskTable(base)
+        for shard in tqdm(shards, desc="names of the pool", unit="shard", disable=None):
             pool = read_shard(shard)
-            sizes = zip(pool.width.tolist(), pool.height.tolist(), strict=True)
-            for number, name, size in zip(pool.image_id.tolist(), pool.file_name, sizes, strict=True):
-                self.by_path[name] = number
-                self.sizes[number] = size
-                short = Path(name).name
-                self.by_name[short] = None if short in self.by_name else name
+            columns = (pool.image_id.tolist(), pool.file_name, pool.width.tolist(), pool.height.tolist())
+            for image in map(PoolImage._make, zip(*columns, strict=True)):
+                self._by_path[image.file_name] = image
+                short = Path(image.file_name).name
+                self._by_name[short] = None if short in self._by_name else image.file_name
 
-    def find(self, name: str) -> int | None:
-        """Return the id of the image with this path, or of the only one with this bare name."""
-        if name in self.by_path:
-            return self.by_path[name]
-        other = self.by_name.get(Path(name).name)
+    def find(self, name: str) -> PoolImage | None:
+        """Return the image with this path, or the only one with this bare name."""
+        found = self._by_path.get(name)
+        if found is not None:
+            return PoolImage._make(found)
+        other = self._by_name.get(Path(name).name)
         # Places has a 00000001.jpg in every scene: a bare name decides only where one source names no folder.
         if other is None or self.folder not in (Path(name).parent, Path(other).parent):
             return None
-        return self.by_path[other]
+        return PoolImage._make(self._by_path[other])
 
 
 class _OfPool(LabelledSet):
@@ -402,28 +413,28 @@ class _OfPool(LabelledSet):
         return self._dataset.categories
 
     def labelled(self, images: Iterable[Record] | None = None) -> Iterator[tuple[Record, list[Record]]]:
-        found: dict[int, Record] = {}
+        base = TemporaryDatabase()
+        found: DiskTable[int, Record] = DiskTable(base)
+        numbers: DiskTable[int, int] = DiskTable(base)
         for image in self._dataset.images() if images is None else images:
             number = self._find(image, found)
             if number is not None:
-                found[number] = image
-        numbers = {image["id"]: number for number, image in found.items()}
-        for image, annotations in self._dataset.labelled(found[number] for number in sorted(found)):
+                found[number], numbers[image["id"]] = image, number
+        for image, annotations in self._dataset.labelled(image for _, image in found.sorted_items()):
             number = numbers[image["id"]]
             yield image | {"id": number}, [one | {"image_id": number} for one in annotations]
 
-    def _find(self, image: Record, taken: dict[int, Record]) -> int | None:
-        number = self._pool.find(image["file_name"])
-        if number is None:
+    def _find(self, image: Record, taken: DiskTable[int, Record]) -> int | None:
+        own = self._pool.find(image["file_name"])
+        if own is None:
             self.outside += 1
             return None
-        width, height = self._pool.sizes[number]
-        if number in taken:
+        if own.image_id in taken:
             reason = "another image of the file is the same image of the pool"
-        elif width and height and (width, height) != (image["width"], image["height"]):
+        elif own.width and own.height and (own.width, own.height) != (image["width"], image["height"]):
             size = f"{image['width']} x {image['height']}"
-            reason = f"has size {size}, in the pool it has {width} x {height}"
+            reason = f"has size {size}, in the pool it has {own.width} x {own.height}"
         else:
-            return number
+            return own.image_id
         self.report.skip(self.source, f"image {image['id']}", reason)
         return None

@@ -4,14 +4,14 @@ Where an image goes depends on its own name, or its group's, and on the seed alo
 elsewhere moves no other image, so that two readings of a set never share one (decision 024).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 
 from segloop.config import SplitConfig
-from segloop.data.categories import read_lines
 from segloop.data.images import IMAGE_SUFFIXES
 from segloop.data.labelled import Choice
+from segloop.data.on_disk import DiskTable
 from segloop.errors import SegloopError
 from segloop.randomness import seed_of
 
@@ -44,17 +44,18 @@ def split_choice(config: SplitConfig, images: Path, data_root: Path) -> Choice:
         If the table is missing; by the choice itself, if the table does not name an image.
     """
     wanted = ord(config.part) - ord("A")
-    table = _read_table(data_root / config.table) if config.table is not None else {}
+    table = _read_table(data_root / config.table) if config.table is not None else None
 
     def chosen(path: Path) -> bool:
         name = name_below(images, path)
         key = name.as_posix()
         if config.by == "folder":
             key = name.parent.as_posix()
-        elif config.by == "table":
-            if name.name not in table and key not in table:
+        elif table is not None and config.by == "table":
+            group = table.get(key) or table.get(name.name)
+            if group is None:
                 raise SegloopError(f"{config.table} has no line for {key}. Each image needs one, or split by: image.")
-            key = table.get(key) or table[name.name]
+            key = group
         return part_of(key, config.shares, config.seed) == wanted
 
     return chosen
@@ -62,7 +63,9 @@ def split_choice(config: SplitConfig, images: Path, data_root: Path) -> Choice:
 
 def list_choice(path: Path, images: Path) -> Choice:
     """Return which images a list names, one a line, with or without folder and suffix."""
-    names = {_bare(line.strip().lstrip("/")) for line in _names(path)}
+    names: DiskTable[str, None] = DiskTable()
+    for line in _names(path):
+        names[_bare(line.strip().lstrip("/"))] = None
 
     def chosen(image: Path) -> bool:
         name = name_below(images, image)
@@ -79,16 +82,25 @@ def name_below(folder: Path, path: Path) -> Path:
         return Path(path.stem)
 
 
-def _names(path: Path) -> list[str]:
-    lines = [line for line in read_lines(path, "list of images") if line.strip()]
-    if not lines:
+def _names(path: Path) -> Iterator[str]:
+    empty = True
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for line in file:
+                if line.strip():
+                    empty = False
+                    yield line
+    except (OSError, UnicodeDecodeError) as error:
+        raise SegloopError(
+            f"the list of images {path.absolute()} cannot be read ({error}). Check data_root and the path."
+        ) from None
+    if empty:
         raise SegloopError(f"the list of images {path} is empty.")
-    return lines
 
 
-def _read_table(path: Path) -> dict[str, str]:
+def _read_table(path: Path) -> DiskTable[str, str]:
     """Return keys by image name without suffix, from lines of a name, a blank and a key."""
-    table = {}
+    table: DiskTable[str, str] = DiskTable()
     for line in _names(path):
         name, *key = line.split(None, 1)
         if not key:

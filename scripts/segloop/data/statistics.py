@@ -1,9 +1,10 @@
 """What a labelled set holds: images, masks, categories, masks an image, shares of the image, holes."""
 
-from array import array
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import ndimage
 
 from segloop.data import masks
 from segloop.data.labelled import Record
+from segloop.data.on_disk import DiskNumbers
 
 QUANTILES: Final = (1, 10, 25, 50, 75, 90, 99)
 SMALL, MEDIUM = 32**2, 96**2
@@ -28,11 +30,10 @@ class OfCategory:
     instances: int = 0
     images: int = 0
     with_holes: int = 0
-    share: "array[float]" = field(default_factory=lambda: array("f"))
 
 
 class Statistics:
-    """Gathers statistics image by image; memory grows by a few bytes an image and a mask.
+    """Gathers statistics image by image; what quantiles need waits on disk.
 
     Parameters
     ----------
@@ -46,11 +47,11 @@ class Statistics:
         self.crowds = 0
         self.instances = 0
         self.iterations: Counter[int] = Counter()
-        self._masks_per_image = array("l")
-        self._share = array("f")
-        self._pixels = array("d")
+        self._masks_per_image: Counter[int] = Counter()
+        self._sizes = {"small": 0, "medium": 0, "large": 0}
+        self._share = DiskNumbers()
         self._hole_count = 0
-        self._hole_share = array("f")
+        self._hole_share = DiskNumbers()
         self._categories: dict[int, OfCategory] = {}
 
     def add_all(self, scenes: Iterable[tuple[Record, list[Record]]]) -> None:
@@ -63,7 +64,7 @@ class Statistics:
         ordinary = [one for one in annotations if not one["iscrowd"]]
         self.images += 1
         self.crowds += len(annotations) - len(ordinary)
-        self._masks_per_image.append(len(ordinary))
+        self._masks_per_image[len(ordinary)] += 1
         for category in {one["category_id"] for one in ordinary}:
             self._category(category).images += 1
         for one in ordinary:
@@ -79,15 +80,14 @@ class Statistics:
             # A polygon that is not drawn, in a set that does not state areas.
             return
         area = float(one["area"])
-        category.share.append(area / pixels)
-        self._share.append(area / pixels)
-        self._pixels.append(area)
+        self._share.add(one["category_id"], area / pixels)
+        self._sizes["small" if area < SMALL else "medium" if area < MEDIUM else "large"] += 1
         if self._holes and isinstance(one["segmentation"], dict):
             count, inside = holes_of(masks.decode(masks.from_json(one["segmentation"])))
             self._hole_count += count
             if count:
                 category.with_holes += 1
-                self._hole_share.append(inside / (area + inside))
+                self._hole_share.add(one["category_id"], inside / (area + inside))
 
     def _category(self, number: int) -> OfCategory:
         return self._categories.setdefault(number, OfCategory())
@@ -100,21 +100,15 @@ class Statistics:
         categories
             All categories of the set, those without masks included.
         """
-        per_image = np.frombuffer(self._masks_per_image, np.dtype("l"))
-        pixels = np.frombuffer(self._pixels, np.float64)
         used = sum(1 for one in categories if one["id"] in self._categories)
         found: dict[str, Any] = {
             "schema_version": 1,
-            "images": {"all": self.images, "with_masks": int((per_image > 0).sum())},
+            "images": {"all": self.images, "with_masks": self.images - self._masks_per_image[0]},
             "instances": {"masks": self.instances, "crowds": self.crowds},
             "categories": {"listed": len(categories), "used": used},
-            "masks_per_image": _masks_per_image(per_image),
+            "masks_per_image": _masks_per_image(self._masks_per_image),
             "area_share": _quantiles(self._share),
-            "sizes": {
-                "small": int((pixels < SMALL).sum()),
-                "medium": int(((pixels >= SMALL) & (pixels < MEDIUM)).sum()),
-                "large": int((pixels >= MEDIUM).sum()),
-            },
+            "sizes": dict(self._sizes),
             "holes": self._hole_record() if self._holes else None,
             "per_category": [self._row(one) for one in categories],
         }
@@ -134,12 +128,13 @@ class Statistics:
 
     def _row(self, category: Record) -> dict[str, Any]:
         known = self._categories.get(category["id"], OfCategory())
+        median = self._share.quantiles([0.5], category["id"])
         return {
             "id": category["id"],
             "name": category["name"],
             "instances": known.instances,
             "images": known.images,
-            "median_area_share": float(np.median(known.share)) if known.share else None,
+            "median_area_share": median[0] if median else None,
             "with_holes": known.with_holes if self._holes else None,
         }
 
@@ -161,14 +156,21 @@ def holes_of(mask: Mask) -> tuple[int, int]:
     return count - 1, int(np.count_nonzero(labels > 1))
 
 
-def _masks_per_image(counts: npt.NDArray[np.integer[Any]]) -> dict[str, Any]:
-    if not len(counts):
+def _masks_per_image(images: Counter[int]) -> dict[str, Any]:
+    """Return how many masks images have, from the number of images that have so many."""
+    total = images.total()
+    if not total:
         return {"mean": None, "median": None, "largest": None, "histogram": {}}
-    bins = {_bin_name(low, high): int(((counts >= low) & (counts <= high)).sum()) for low, high in _BINS}
+    ends = list(accumulate(images[count] for count in sorted(images)))
+    middle = [sorted(images)[bisect_right(ends, place)] for place in ((total - 1) // 2, total // 2)]
+    bins = {
+        _bin_name(low, high): sum(found for count, found in images.items() if low <= count <= high)
+        for low, high in _BINS
+    }
     return {
-        "mean": float(counts.mean()),
-        "median": float(np.median(counts)),
-        "largest": int(counts.max()),
+        "mean": sum(count * found for count, found in images.items()) / total,
+        "median": sum(middle) / 2,
+        "largest": max(images),
         "histogram": bins,
     }
 
@@ -177,11 +179,9 @@ def _bin_name(low: int, high: int) -> str:
     return str(low) if low == high else f"{low}-{high}" if high < 10**9 else f"{low}-"
 
 
-def _quantiles(values: "array[float]") -> dict[str, float] | None:
-    if not len(values):
-        return None
-    found = np.percentile(np.frombuffer(values, np.float32), QUANTILES)
-    return {str(percent): float(value) for percent, value in zip(QUANTILES, found, strict=True)}
+def _quantiles(values: DiskNumbers) -> dict[str, float] | None:
+    found = values.quantiles([percent / 100 for percent in QUANTILES])
+    return {str(percent): value for percent, value in zip(QUANTILES, found, strict=True)} if found else None
 
 
 def text_of(name: str, found: dict[str, Any], most: int | None = 20) -> str:

@@ -4,16 +4,19 @@ A file is read twice, record by record: once for its images, categories and ids,
 """
 
 import json
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
+from segloop.data.coco_rows import Rows
 from segloop.data.coco_tables import file_name_of, is_unicode, whole_number
 from segloop.data.doctor.coco_records import Annotations
 from segloop.data.doctor.coco_tables import CheckImages, Tables
 from segloop.data.doctor.findings import Examination
 from segloop.data.json_stream import JsonFile, Member
 from segloop.data.labelled import Record
+from segloop.data.on_disk import DiskTable, TemporaryDatabase
 from segloop.errors import SegloopError
 from segloop.files import atomic_file
 
@@ -55,10 +58,10 @@ def examine_coco(
         source = _source_of_tables(tables, head, catalogue, results=results)
         if source is not None:
             folder = images if check != "none" else None
-            if folder is None or not (images_are_there or _any_exists(folder, source.images)):
+            if folder is None or not (images_are_there or _any_exists(folder, source.images.values())):
                 found.unchecked.append("image files; name their folder by --image-root")
                 folder = None
-            tables.take_images(source.images, folder, check)
+            tables.take_images(source.images.values(), folder, check)
         place = atomic_file(repaired) if repaired is not None else nullcontext()
         with place as temporary:
             _examine_annotations(path, head, tables, found, temporary, results=results, alone=results and not catalogue)
@@ -71,35 +74,36 @@ class _Head:
     """What the first reading of a file gathers: everything but the annotations."""
 
     def __init__(self) -> None:
-        self.images: list[Any] = []
+        database = TemporaryDatabase()
+        self.images: DiskTable[int, Any] = DiskTable(database)
         self.categories: list[Any] = []
         self.rest: dict[str, Any] = {}
         self.lists: set[str] = set()
         self.is_list = False
-        self.annotations = 0
+        self.count_of_images = self.annotations = 0
         self.next_id = 1
         self.repeated: set[int] = set()
+        self._rows = Rows(database)
 
     @staticmethod
     def read(path: Path) -> "_Head":
         head = _Head()
-        seen: set[int] = set()
         with JsonFile(path) as file:
             for member in file.members():
-                head._take(member, seen)
+                head._take(member)
             head.lists, head.is_list = file.lists, file.is_list
+        head.repeated = head._rows.repeated()
         return head
 
-    def _take(self, member: Member, seen: set[int]) -> None:
+    def _take(self, member: Member) -> None:
         if member.listed and member.key in ("annotations", ""):
             self.annotations += 1
+            self._rows.add(member.value, member.start, member.length)
             number = whole_number(member.value.get("id")) if isinstance(member.value, dict) else None
-            if number is not None:
-                self.repeated |= {number} & seen
-                seen.add(number)
-                self.next_id = max(self.next_id, number + 1)
+            self.next_id = max(self.next_id, number + 1) if number is not None else self.next_id
         elif member.listed and member.key == "images":
-            self.images.append(member.value)
+            self.images[self.count_of_images] = member.value
+            self.count_of_images += 1
         elif member.listed and member.key == "categories":
             self.categories.append(member.value)
         elif member.listed:
@@ -121,7 +125,7 @@ def _source_of_tables(tables: Tables, head: _Head, catalogue: Path | None, *, re
         found.unchecked.append("images and categories of the results; name their COCO file by --category-table")
         return None
     source = _Head.read(catalogue) if catalogue is not None else head
-    found.images = len(source.images)
+    found.images = source.count_of_images
     if not source.categories:
         found.fatal = "it has no categories"
         source.categories = _categories_of(tables.path)
@@ -130,7 +134,7 @@ def _source_of_tables(tables: Tables, head: _Head, catalogue: Path | None, *, re
     return source
 
 
-def _any_exists(folder: Path, images: list[Any]) -> bool:
+def _any_exists(folder: Path, images: Iterable[Any]) -> bool:
     for image in images:
         name = file_name_of(image) if isinstance(image, dict) else None
         if isinstance(name, str) and "\0" not in name and is_unicode(name) and (folder / name).is_file():
@@ -185,8 +189,10 @@ class _Copy:
 
     def begin(self, rest: dict[str, Any], tables: Tables) -> None:
         """Write all that comes before the annotations."""
-        parts = rest | {"categories": list(tables.categories.values()), "images": list(tables.images.values())}
-        self._write(_json(parts)[:-1] + ', "annotations": ')
+        self._write(_json(rest | {"categories": list(tables.categories.values())})[:-1] + ', "images": [')
+        for place, image in enumerate(tables.images.values()):
+            self._write((", " if place else "") + _json(image))
+        self._write('], "annotations": ')
 
     def add(self, record: Record) -> None:
         """Write an annotation."""

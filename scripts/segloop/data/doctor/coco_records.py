@@ -78,11 +78,11 @@ class Annotations:
         image, category = whole_number(value.get("image_id")), whole_number(value.get("category_id"))
         if self._alone and image is not None and category is not None:
             return None
-        if image not in self._tables.images:
+        record = self._tables.images.get(image) if image is not None else None
+        if record is None:
             raise MaskError(f"belongs to the image {value.get('image_id')!r}, which is not listed or was skipped")
         if category not in self._tables.categories:
             raise MaskError(f"has the unknown category {value.get('category_id')!r}")
-        record = self._tables.images[image]
         return record["height"], record["width"]
 
     def _mask(self, value: Record, size: tuple[int, int] | None) -> tuple[Rle, Any, tuple[str, str] | None]:

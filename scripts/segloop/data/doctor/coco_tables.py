@@ -1,6 +1,6 @@
 """The images and categories of a COCO file, examined record by record and repaired where that is certain."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -9,6 +9,7 @@ from segloop.data.doctor.findings import Examination, Finding
 from segloop.data.doctor.image_files import examine_images
 from segloop.data.images import MAX_PIXELS
 from segloop.data.labelled import Record
+from segloop.data.on_disk import DiskTable
 from segloop.errors import SegloopError
 
 CheckImages = Literal["decode", "head", "none"]
@@ -29,7 +30,7 @@ class Tables:
     def __init__(self, path: Path, found: Examination) -> None:
         self.path = path
         self.found = found
-        self.images: dict[int, Record] = {}
+        self.images: DiskTable[int, Record] = DiskTable()
         self.categories: dict[int, Record] = {}
         self.unusable: set[int] = set()
 
@@ -67,9 +68,9 @@ class Tables:
                 self.odd(where, f"has the name {name.strip()!r} of category {other}")
             self.categories[number] = value | {"id": number, "name": name.strip()}
 
-    def take_images(self, values: list[Any], root: Path | None, check: CheckImages) -> None:
+    def take_images(self, values: Iterable[Any], root: Path | None, check: CheckImages) -> None:
         """Examine the images, and their files below `root` where there is one."""
-        files: dict[str, int] = {}
+        files: DiskTable[str, int] = DiskTable()
         for place, value in enumerate(values):
             number = whole_number(value.get("id")) if isinstance(value, dict) else None
             if number is None:
@@ -80,13 +81,13 @@ class Tables:
                 self._take_image(number, value, files)
         if root is not None and check != "none":
             self._compare_files(root, decode=check == "decode")
-        for number, image in list(self.images.items()):
+        for number, image in self.images.items():
             if "width" not in image:
                 self.bad(f"image {number}", "has no size, and there is no file to take it from")
                 self._drop(number)
-        self.found.usable_images = len(self.images) - len(self.unusable & set(self.images))
+        self.found.usable_images = len(self.images) - sum(number in self.images for number in self.unusable)
 
-    def _take_image(self, number: int, value: Record, files: dict[str, int]) -> None:
+    def _take_image(self, number: int, value: Record, files: DiskTable[str, int]) -> None:
         where = f"image {number}"
         try:
             name = str(safe_path(Path(), file_name_of(value)))
@@ -96,8 +97,10 @@ class Tables:
             return
         if type(value["id"]) is not int:
             self.odd(where, f"has the id {value['id']!r}, which is no whole number", "written as a number")
-        other = files.setdefault(name, number)
-        if other != number:
+        other = files.get(name)
+        if other is None:
+            files[name] = number
+        else:
             self.odd(where, f"has the file name {name!r} of image {other}")
         width, height = whole_number(value.get("width")), whole_number(value.get("height"))
         image = {key: one for key, one in value.items() if key not in ("width", "height")} | {"id": number}
@@ -114,10 +117,10 @@ class Tables:
         self.images[number] = image
 
     def _compare_files(self, root: Path, *, decode: bool) -> None:
-        # A copy, because images are dropped on the way.
-        images = list(self.images.items())
-        paths: Iterator[Path] = (safe_path(root, file_name_of(image)) for _, image in images)
-        for (number, image), seen in zip(images, examine_images(paths, len(images), decode=decode), strict=True):
+        # Two readings of the table; only images that both have passed are dropped.
+        paths: Iterator[Path] = (safe_path(root, file_name_of(image)) for image in self.images.values())
+        found = examine_images(paths, len(self.images), decode=decode)
+        for (number, image), seen in zip(self.images.items(), found, strict=True):
             if isinstance(seen, str):
                 self.bad(f"image {number}", seen)
                 self._drop(number)

@@ -46,10 +46,12 @@ def examine_set(
     return _with_report(found, report)
 
 
-def examine_image_folder(path: Path, images: list[Path], *, decode: bool = True) -> Examination:
+def examine_image_folder(path: Path, images: Iterable[Path], *, decode: bool = True) -> Examination:
     """Examine a folder of images: each must decode."""
-    found = Examination(path, "a folder of images", images=len(images))
-    for image, seen in zip(images, examine_images(images, len(images), decode=decode), strict=True):
+    found = Examination(path, "a folder of images")
+    images, again = tee(images)
+    for image, seen in zip(again, examine_images(images, None, decode=decode), strict=True):
+        found.images += 1
         if isinstance(seen, str):
             found.bad.append(Finding(str(image), image.name, seen))
         else:

@@ -1,8 +1,10 @@
 """What every writer is given, and where the images of an export go."""
 
+import csv
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from segloop.data.exports import ImageMode, Join, Order
 from segloop.data.exports.gathering import Gathered
 from segloop.data.exports.losses import Losses, Mask
 from segloop.data.labelled import Record
+from segloop.data.on_disk import DiskTable
 from segloop.errors import SegloopError
 
 
@@ -64,7 +67,7 @@ class Names:
     """Names of images that a format can hold, each once; what was renamed is remembered with its origin."""
 
     def __init__(self) -> None:
-        self._taken: set[str] = set()
+        self._taken: DiskTable[str, None] = DiskTable()
 
     def flat(self, image: Record) -> str:
         """Return the name of an image without folder and suffix: `a/airfield/01.jpg` becomes `a__airfield__01`."""
@@ -78,8 +81,29 @@ class Names:
     def _once(self, name: str, image: Record) -> str:
         # a.jpg and a.png are two images, but would share one label file.
         name = name if name not in self._taken else f"{name}__{image['id']}"
-        self._taken.add(name)
+        self._taken[name] = None
         return name
+
+
+class Origins:
+    """The images of an export in its order, each with the name that it has there."""
+
+    def __init__(self) -> None:
+        self._images: DiskTable[int, tuple[str, Record]] = DiskTable()
+
+    def add(self, name: str, image: Record) -> None:
+        """Add the next image."""
+        self._images[image["id"]] = name, image
+
+    def __iter__(self) -> Iterator[tuple[str, Record]]:
+        yield from self._images.values()
+
+    def write(self, export: Export) -> None:
+        """Write `origins.csv`: which name an image has in the export, and which in its source."""
+        with (export.out / "origins.csv").open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(("name", "image_id", "source_name"))
+            table.writerows((name, image["id"], image["file_name"]) for name, image in self)
 
 
 def mask_of(annotation: Record) -> Mask:

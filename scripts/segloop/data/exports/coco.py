@@ -11,6 +11,7 @@ from typing import IO, Any, Final
 from segloop import __version__
 from segloop.data.exports.base import Export
 from segloop.data.labelled import Record
+from segloop.data.on_disk import DiskTable
 from segloop.errors import SegloopError
 
 NO_CROWDS: Final = "crowd left out: the format has none"
@@ -37,7 +38,7 @@ def write_coco_results(export: Export) -> None:
 def write_lvis(export: Export) -> None:
     """Write the LVIS form: no crowds, categories with their counts, images that say what was not searched for."""
     images, instances = Counter[int](), Counter[int]()
-    on_image: dict[int, list[int]] = {}
+    on_image: DiskTable[int, list[int]] = DiskTable()
     annotations = _counted(export, images, instances, on_image)
     # The categories are counted while the annotations are written, so they come last.
     with _JsonFile(export.out) as file:
@@ -105,7 +106,7 @@ def _results(export: Export) -> Iterator[Record]:
 
 
 def _counted(
-    export: Export, images: Counter[int], instances: Counter[int], on_image: dict[int, list[int]]
+    export: Export, images: Counter[int], instances: Counter[int], on_image: DiskTable[int, list[int]]
 ) -> Iterator[Record]:
     for image, _, annotations in export.gathered.scenes():
         kept = []
@@ -122,8 +123,8 @@ def _counted(
         yield from kept
 
 
-def _lvis_image(image: Record, on_image: dict[int, list[int]]) -> Record:
-    known = {"neg_category_ids": [], "not_exhaustive_category_ids": on_image.get(image["id"], [])}
+def _lvis_image(image: Record, on_image: DiskTable[int, list[int]]) -> Record:
+    known = {"neg_category_ids": [], "not_exhaustive_category_ids": on_image.get(image["id"]) or []}
     return known | image
 
 

@@ -60,6 +60,11 @@ class Gathered:
         words = (record["id"], _text(record), str(path))
         return self._base.execute("INSERT OR IGNORE INTO image VALUES (?, ?, ?)", words).rowcount == 1
 
+    def image(self, number: int) -> Record | None:
+        """Return an image that was added, by its id."""
+        row = self._base.execute("SELECT record FROM image WHERE id = ?", (number,)).fetchone()
+        return json.loads(row[0]) if row is not None else None
+
     def add_annotation(self, record: Record) -> None:
         """Add a canonical annotation of an image that was added."""
         words = (record["image_id"], record["category_id"], _text(record))
@@ -138,7 +143,6 @@ def gather_run(
     for path in collected_files(run, iterations):
         gathered.sources.append(str(path))
         table: list[Record] = []
-        sizes: dict[int, tuple[int, int]] = {}
         # Written by `collect_masks`: images come before their masks, categories last.
         with JsonFile(path) as file:
             for member in file.members():
@@ -147,9 +151,8 @@ def gather_run(
                     opens = run.absolute() / image["file_name"]
                     name = _source_name(opens, image["file_name"], folder)
                     gathered.add_image(image | {"file_name": name}, opens)
-                    sizes[image["id"]] = image["height"], image["width"]
                 elif member.key == "annotations":
-                    _take_annotation(path, member.value, sizes, gathered, report)
+                    _take_annotation(path, member.value, gathered, report)
                 elif member.key == "categories":
                     table.append(member.value)
         _take_categories(path, table, gathered, categories)
@@ -229,13 +232,12 @@ def _source_name(file: Path, name: str, folder: Path | None) -> str:
     return Path(*(part for part in Path(name).parts if part not in ("..", "/"))).as_posix()
 
 
-def _take_annotation(
-    path: Path, record: Record, sizes: dict[int, tuple[int, int]], gathered: Gathered, report: SkipReport
-) -> None:
+def _take_annotation(path: Path, record: Record, gathered: Gathered, report: SkipReport) -> None:
     try:
-        if record["image_id"] not in sizes:
+        image = gathered.image(record["image_id"])
+        if image is None:
             raise MaskError(f"belongs to the image {record['image_id']}, which is not listed")
-        rle = masks.check(record["segmentation"], sizes[record["image_id"]])
+        rle = masks.check(record["segmentation"], (image["height"], image["width"]))
     except MaskError as error:
         report.skip(path, f"annotation {record['id']}", str(error))
         return

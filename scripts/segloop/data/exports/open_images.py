@@ -2,15 +2,15 @@
 
 import csv
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
 from PIL import Image
 
-from segloop.data.exports.base import Export, Names, mask_of, suffix_of
+from segloop.data.exports.base import Export, Names, Origins, mask_of, suffix_of
 from segloop.data.exports.coco import NO_CROWDS, write_category_table
-from segloop.data.exports.png import write_origins
 from segloop.data.labelled import Record
 
 COLUMNS: Final = (
@@ -26,7 +26,7 @@ IMAGE_COLUMNS: Final = (
 
 def write_open_images(export: Export) -> None:
     """Write `annotations/` with the tables of masks, images and classes, `masks/SPLIT/` and `images/SPLIT/`."""
-    split, names, origins = export.wishes.split, Names(), []
+    split, names, origins = export.wishes.split, Names(), Origins()
     labels = {one["id"]: label_name(one) for one in export.gathered.categories}
     tables, masks = export.out / "annotations", export.out / "masks" / split
     tables.mkdir()
@@ -37,7 +37,7 @@ def write_open_images(export: Export) -> None:
         for image, path, annotations in export.gathered.scenes():
             name = names.flat(image)
             export.place_image(path, f"images/{split}/{name}{suffix_of(image)}")
-            origins.append((f"{name}{suffix_of(image)}", image))
+            origins.add(f"{name}{suffix_of(image)}", image)
             for one in annotations:
                 if one["iscrowd"]:
                     export.losses.leave_out(image, one, NO_CROWDS)
@@ -47,22 +47,26 @@ def write_open_images(export: Export) -> None:
                 Image.fromarray(mask_of(one)).save(masks / row[0], bits=1)
     _write_table(tables / "class-descriptions.csv", ((labels[c["id"]], c["name"]) for c in export.gathered.categories))
     _write_images(tables, split, origins)
-    write_origins(export, origins)
+    origins.write(export)
     write_category_table(export)
 
 
-def _write_table(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
+def _write_table(path: Path, rows: Iterable[Sequence[str]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def _write_images(tables: Path, split: str, origins: list[tuple[str, Record]]) -> None:
+def _write_images(tables: Path, split: str, origins: Origins) -> None:
     """Write the table of images, and their sizes, which datumaro wants to know before it reads a mask."""
-    stems = [(Path(name).with_suffix("").as_posix(), image) for name, image in origins]
-    rows = ((stem, split, "", "", "", "", "", str(image["file_name"]), "", "", "", "") for stem, image in stems)
-    _write_table(tables / "image_ids_and_rotation.csv", [IMAGE_COLUMNS, *rows])
-    sizes = (f"{shlex.quote(stem)} {image['height']} {image['width']}\n" for stem, image in stems)
-    (tables / "images.meta").write_text("".join(sizes), encoding="utf-8")
+    rows = ((_stem(name), split, "", "", "", "", "", image["file_name"], "", "", "", "") for name, image in origins)
+    _write_table(tables / "image_ids_and_rotation.csv", chain([IMAGE_COLUMNS], rows))
+    with (tables / "images.meta").open("w", encoding="utf-8") as file:
+        for name, image in origins:
+            file.write(f"{shlex.quote(_stem(name))} {image['height']} {image['width']}\n")
+
+
+def _stem(name: str) -> str:
+    return Path(name).with_suffix("").as_posix()
 
 
 def label_name(category: Record) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from segloop.data.exports.base import Export, Names, mask_of, suffix_of
+from segloop.data.exports.base import Export, Names, Origins, mask_of, suffix_of
 from segloop.data.exports.coco import write_category_table
 from segloop.data.images import open_image
 from segloop.data.labelled import Record
@@ -43,7 +43,7 @@ def write_places_challenge(export: Export) -> None:
                 f"category {category['id']} ({category['name']}) does not fit the red channel of the PNG, 1..255. "
                 "Choose categories (--categories), or another format."
             )
-    names, origins, counts = Names(), [], Counter[int]()
+    names, origins, counts = Names(), Origins(), Counter[int]()
     for image, path, annotations in export.gathered.scenes():
         name = names.flat(image)
         layers = _layers(export, image, annotations, lambda one: 0, most=255)
@@ -53,11 +53,11 @@ def write_places_challenge(export: Export) -> None:
         pixels = np.stack([red[values], values.astype(np.uint8), blue[values]], axis=2)
         Image.fromarray(pixels).save(folder / f"{name}.png")
         export.place_image(path, f"images/{split}/{name}{suffix_of(image)}")
-        origins.append((f"{name}{suffix_of(image)}", image))
+        origins.add(f"{name}{suffix_of(image)}", image)
         counts.update(one["category_id"] for one in layers)
     table = "".join(f"{one['id']}\t{one['name']}\t{counts[one['id']]}\n" for one in export.gathered.categories)
     (export.out / "instanceInfo.txt").write_text(f"Idx\tObject Names\t#Inst.\n{table}", encoding="utf-8")
-    write_origins(export, origins)
+    origins.write(export)
     write_category_table(export)
 
 
@@ -70,7 +70,7 @@ def write_cityscapes(export: Export) -> None:
     split, classes = export.wishes.split, _classes(export.gathered.categories)
     folder = export.out / "gtFine" / split / CITY
     folder.mkdir(parents=True)
-    origins = []
+    origins = Origins()
     for image, path, annotations in export.gathered.scenes():
         name = f"{CITY}_{image['id'] // 10**6:06d}_{image['id'] % 10**6:06d}"
         layers = _layers(export, image, annotations, lambda one: one["category_id"], most=1000)
@@ -85,20 +85,12 @@ def write_cityscapes(export: Export) -> None:
         Image.fromarray(values.astype(np.uint16)).save(folder / f"{name}_gtFine_instanceIds.png")
         Image.fromarray(labels.astype(np.uint8)).save(folder / f"{name}_gtFine_labelIds.png")
         _place_as_png(export, path, f"leftImg8bit/{split}/{CITY}/{name}_leftImg8bit.png")
-        origins.append((f"{name}_leftImg8bit.png", image))
-    write_origins(export, origins)
+        origins.add(f"{name}_leftImg8bit.png", image)
+    origins.write(export)
     with (export.out / "categories.csv").open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("class", "id", "name"))
         table.writerows((classes[one["id"]], one["id"], one["name"]) for one in export.gathered.categories)
-
-
-def write_origins(export: Export, names: list[tuple[str, Record]]) -> None:
-    """Write `origins.csv`: which name an image has in the export, and which in its source."""
-    with (export.out / "origins.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("name", "image_id", "source_name"))
-        table.writerows((name, image["id"], image["file_name"]) for name, image in names)
 
 
 def _classes(categories: list[Record]) -> dict[int, int]:

@@ -1,5 +1,6 @@
 """Exporting a set: gathered, written under a temporary name with an account of what is lost, and renamed."""
 
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -153,6 +154,6 @@ def _keep(losses: Losses, path: Path) -> None:
     losses.close()
     if losses.path.exists():
         with atomic_file(path) as temporary:
-            temporary.write_bytes(losses.path.read_bytes())
+            shutil.copyfile(losses.path, temporary)
     else:
         path.unlink(missing_ok=True)
