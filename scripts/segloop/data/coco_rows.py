@@ -64,8 +64,9 @@ class Rows:
         """
         self._base.run("CREATE TABLE category (number INTEGER PRIMARY KEY)")
         self._base.run_many("INSERT INTO category VALUES (?)", [(number,) for number in categories])
+        # A plus keeps SQLite from turning the type of each key, which it would do by going through all of them.
         known = " AND ".join(
-            f"NOT EXISTS (SELECT 1 FROM {name} WHERE key = image)"
+            f"NOT EXISTS (SELECT 1 FROM {name} WHERE key = +image)"
             for name in (images.usable.name, images.unchosen.name)
         )
         self._base.run(

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from segloop.data.images import ImageError, image_size
 from segloop.data.labelled import Choice, Reader, Record, every_image
@@ -44,7 +45,8 @@ class FolderReader(Reader):
         super().__init__(annotations, report, chosen=chosen, categories=categories)
         self.folder = images
         self._files: DiskTable[int, str] = DiskTable()
-        for number, file in enumerate(self._found(annotations), start=1):
+        found = tqdm(self._found(annotations), desc=f"{self.what} of {annotations.name}", unit="file", disable=None)
+        for number, file in enumerate(found, start=1):
             self._files[number] = str(file.relative_to(annotations))
 
     def _found(self, folder: Path) -> Iterator[Path]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from segloop.data import masks
 from segloop.data.coco_tables import safe_path
@@ -59,7 +60,7 @@ class OpenImagesReader(Reader):
         super().__init__(table, report, chosen=chosen, categories=categories)
         self._masks, self._folder = _Grouped(mask_folder), _Grouped(images)
         self._rows = _MaskRows(TemporaryDatabase())
-        for number, row in self._read(table):
+        for number, row in tqdm(self._read(table), desc=table.name, unit="row", disable=None):
             self._rows.add(number, row)
         self._rows.complete()
 
