@@ -11,7 +11,7 @@ from typing import Any
 
 from segloop.data.coco import CocoReader
 from segloop.data.labelled import Choice, Reader, Record, every_image
-from segloop.data.on_disk import DiskTable
+from segloop.data.on_disk import DiskTable, TemporaryDatabase
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
 
@@ -34,6 +34,8 @@ class BundleReader(Reader):
         files = sorted(path.glob("*.json")) if path.is_dir() else [path]
         if not files:
             raise SegloopError(f"{path.absolute()} holds no question bundle (*.json).")
+        # One database for all: each has a cache.
+        base = TemporaryDatabase()
         self._bundles = [
             CocoReader(
                 file,
@@ -42,10 +44,11 @@ class BundleReader(Reader):
                 chosen=chosen,
                 sizes_from_masks=True,
                 annotation_keys=("score", "completed_task", "current_task"),
+                database=base,
             )
             for file in files
         ]
-        self._images: DiskTable[int, Record] = DiskTable()
+        self._images: DiskTable[int, Record] = DiskTable(base)
         for bundle in self._bundles:
             self._add_categories(bundle)
             for image in bundle.images():

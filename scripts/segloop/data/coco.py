@@ -51,6 +51,8 @@ class CocoReader(Reader):
         False leaves polygons as they are once they are checked, with the source's area and box.
     image_keys, category_keys, annotation_keys
         Further keys of the file's records that are kept.
+    database
+        Where images and places of annotations wait; None: in one of their own.
 
     Raises
     ------
@@ -72,12 +74,13 @@ class CocoReader(Reader):
         image_keys: Sequence[str] = (),
         category_keys: Sequence[str] = (),
         annotation_keys: Sequence[str] = (),
+        database: TemporaryDatabase | None = None,
     ) -> None:
         super().__init__(path, report, chosen=chosen)
         self._rasterise = rasterise
         self._keys = annotation_keys
         self._file = JsonFile(path)
-        database = TemporaryDatabase()
+        database = database if database is not None else TemporaryDatabase()
         sizes: Sizes = "listed" if sizes_from_masks else "check" if check_images else "known"
         self._images = ImageTable(
             catalogue or path, images, report, sizes, image_keys, chosen=chosen, database=database
@@ -94,6 +97,7 @@ class CocoReader(Reader):
             _read_catalogue(catalogue, tables)
         self._rows.complete()
         self.categories = read_categories(catalogue or path, tables.categories, category_keys)
+        self._images.complete()
         if sizes_from_masks:
             self._find_sizes()
         self._report_unusable()
@@ -221,7 +225,7 @@ def write_labelled_set(path: Path, dataset: LabelledSet, check: Callable[[int, i
     """
     images = count = 0
     # Categories may be known only at the end; images wait in a file of their own, and not in memory.
-    with atomic_file(path, sealed=True) as temporary, TemporaryFile("w+", encoding="utf-8") as listed:
+    with atomic_file(path, sealed=True) as temporary, TemporaryFile("w+", encoding="utf-8", dir=path.parent) as listed:
         with temporary.open("w", encoding="utf-8") as file:
             file.write('{"annotations": [')
             for image, found in dataset.labelled():

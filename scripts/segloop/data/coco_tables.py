@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from tqdm import tqdm
+
 from segloop.data import images as image_files
+from segloop.data.images import ImageError
 from segloop.data.json_stream import Member
 from segloop.data.labelled import Choice, Record, every_image
 from segloop.data.on_disk import DiskTable, TemporaryDatabase
@@ -113,7 +116,8 @@ def read_categories(path: Path, values: Any, keys: Sequence[str] = ()) -> dict[i
 class ImageTable:
     """The images of a COCO file, each with a path, a width and a height, on disk.
 
-    Images that cannot be used go to the report: a repeated or unusable id, an unusable name, an unknown size.
+    Records are taken one by one, and files looked at when all were. Images that cannot be used go to the report: a
+    repeated or unusable id, an unusable name, an unknown size.
 
     Parameters
     ----------
@@ -156,6 +160,7 @@ class ImageTable:
         self._path, self._folder, self._report = path, folder, report
         self._sizes, self._keys, self._chosen = sizes, keys, chosen
         self._place = -1
+        self._unsized = False
 
     def take(self, value: Any) -> None:
         """Take the next record of the file."""
@@ -166,33 +171,57 @@ class ImageTable:
         elif number in self:
             self._report.skip(self._path, f"image {number}", "another image has the same id")
         else:
+            self._keep(number, value)
+
+    def complete(self) -> None:
+        """Look at the sizes of image files, as far as that is wanted; all records have been taken."""
+        if self._sizes == "listed" or not (self._unsized or self._sizes == "check"):
+            return
+        images = tqdm(self.usable.items(), desc="sizes of images", unit="image", disable=None)
+        for number, image in images:
             try:
-                self._keep(number, value)
-            except SegloopError as error:
+                if self._sized(image):
+                    self.usable[number] = image
+            except ImageError as error:
                 self._report.skip(self._path, f"image {number}", str(error))
+                del self.usable[number]
 
     def __contains__(self, number: int) -> bool:
         return number in self.usable or number in self.unchosen
 
     def _keep(self, number: int, value: Record) -> None:
-        path = safe_path(self._folder, file_name_of(value))
-        if self._chosen(path):
-            extra = {key: value[key] for key in self._keys if key in value}
-            self.usable[number] = _image(number, value, path, self._sizes) | extra
+        try:
+            path = safe_path(self._folder, file_name_of(value))
+            chosen = self._chosen(path)
+            image = _image(number, value, path) if chosen else {}
+        except SegloopError as error:
+            self._report.skip(self._path, f"image {number}", str(error))
+            return
+        if chosen:
+            self._unsized |= not image["width"]
+            self.usable[number] = image | {key: value[key] for key in self._keys if key in value}
         else:
             self.unchosen[number] = None
 
+    def _sized(self, image: Record) -> bool:
+        """Compare the size of an image with that of its file, or take it from there; return whether it was taken."""
+        known = image["width"], image["height"]
+        if known[0] and self._sizes != "check":
+            return False
+        path = Path(image["file_name"])
+        found = image_files.image_size(path)
+        if known[0] and found != known:
+            raise ImageError(f"{path} has {found[0]} x {found[1]} pixels, the data set says {known[0]} x {known[1]}")
+        image["width"], image["height"] = found
+        return not known[0]
 
-def _image(number: int, value: Record, path: Path, sizes: Sizes) -> Record:
+
+def _image(number: int, value: Record, path: Path) -> Record:
     width, height = whole_number(value.get("width")), whole_number(value.get("height"))
     if not width or not height or width < 0 or height < 0:
-        width, height = (0, 0) if sizes == "listed" else image_files.image_size(path)
+        width, height = 0, 0
     elif width * height > image_files.MAX_PIXELS:
         raise SegloopError(f"has {width} x {height} pixels, more than the limit of {image_files.MAX_PIXELS}")
-    elif sizes == "check":
-        found = image_files.image_size(path)
-        if found != (width, height):
-            raise SegloopError(f"{path} has {found[0]} x {found[1]} pixels, the data set says {width} x {height}")
     return {"id": number, "file_name": str(path), "width": width, "height": height}
 
 

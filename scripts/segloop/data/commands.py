@@ -201,7 +201,10 @@ def _examined(options: argparse.Namespace) -> Examination:
         config = given_set(options, path).config()
     except SegloopError as error:
         images = _images_below(path)
-        first = next(images, None)
+        try:
+            first = next(images, None)
+        except SegloopError as unreadable:
+            return Examination(path, fatal=str(unreadable))
         if first is None or options.read_as is not None:
             return Examination(path, fatal=str(error))
         return examine_image_folder(path, chain([first], images), decode=options.check_images == "decode")

@@ -55,12 +55,9 @@ class FolderReader(Reader):
                 f"{folder.absolute()} is no folder. It should hold {self.what}; check data_root and the path."
             )
         nothing = True
-        try:
-            for path in self.walk(folder):
-                nothing = False
-                yield path
-        except OSError as error:
-            raise SegloopError(f"{folder.absolute()} cannot be read ({error}). Check data_root and the path.") from None
+        for path in self.walk(folder):
+            nothing = False
+            yield path
         if nothing:
             raise SegloopError(f"{folder.absolute()} holds no {self.what} ({self.pattern}).")
 
@@ -125,6 +122,20 @@ class FolderReader(Reader):
         return resized(pixels, image["height"], image["width"])
 
 
+def inside(folder: Path) -> list[Path]:
+    """Return what a folder holds, sorted.
+
+    Raises
+    ------
+    SegloopError
+        If it cannot be read.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise SegloopError(f"{folder.absolute()} cannot be read ({error}). Check data_root and the path.") from None
+
+
 def files_below(folder: Path, pattern: str) -> Iterator[Path]:
     """Yield the files of a folder, sorted by their parts, so that the order is the same everywhere.
 
@@ -136,7 +147,7 @@ def files_below(folder: Path, pattern: str) -> Iterator[Path]:
         `NAME` of files in the folder itself, or `**/NAME` of files at any depth; NAME may have wildcards.
     """
     name = pattern.removeprefix("**/")
-    for path in sorted(folder.iterdir()):
+    for path in inside(folder):
         if not path.name.startswith(".") and fnmatchcase(path.name, name):
             yield path
         if name != pattern and path.is_dir() and not path.is_symlink():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from segloop.data import masks
 from segloop.data.categories import read_category_table
-from segloop.data.folders import FolderReader, shown_in
+from segloop.data.folders import FolderReader, inside, shown_in
 from segloop.data.images import IMAGE_SUFFIXES, open_labels
 from segloop.data.labelled import Choice, Record, annotation, every_image
 from segloop.data.skipped import SkipReport
@@ -35,7 +35,7 @@ class MaskFolderReader(FolderReader):
 
     def walk(self, folder: Path) -> Iterator[Path]:
         """Yield the folders of masks."""
-        found = (one / "masks" for one in sorted(folder.iterdir()))
+        found = (one / "masks" for one in inside(folder))
         yield from (path for path in found if path.exists())
 
     def stem(self, file: Path) -> str:

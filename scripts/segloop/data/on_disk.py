@@ -2,7 +2,9 @@
 
 import json
 import sqlite3
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Generic, TypeVar
 
 from segloop.errors import SegloopError
@@ -14,58 +16,88 @@ _BLOCK: Final = 512
 _CACHE_KIB: Final = 8192
 
 
+class NoRoomError(SegloopError):
+    """The temporary database failed: no fault of the data, so that no record may be blamed."""
+
+
 class TemporaryDatabase:
     """An SQLite database without a name, which is gone when it is closed.
 
-    Its pages stay in a cache of 8 MiB, and go to the folder that `SQLITE_TMPDIR` or `TMPDIR` names beyond that.
+    Its pages stay in a cache of 8 MiB, and go to the folder that `SQLITE_TMPDIR` or `TMPDIR` names beyond that. Once a
+    statement failed, all others do: without a journal nothing in it can be trusted any more.
     """
 
     def __init__(self) -> None:
         self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        weakref.finalize(self, self._base.close)
         for setting in (f"cache_size = -{_CACHE_KIB}", "temp_store = FILE", "journal_mode = OFF", "synchronous = OFF"):
             self._base.execute(f"PRAGMA {setting}")
         # One transaction for all: nobody else looks, and nothing is to be kept.
         self._base.execute("BEGIN")
         self._tables = 0
+        self._failure: str | None = None
 
     def new_name(self) -> str:
         """Return a name that no table has."""
         self._tables += 1
         return f"table_{self._tables}"
 
-    def run(self, words: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-        """Run one statement.
+    def run(self, words: str, values: Sequence[Any] = ()) -> int:
+        """Run one statement and return how many rows it changed.
 
         Raises
         ------
-        SegloopError
-            If there is no room for it.
+        NoRoomError
+            If there is no room for it, as from all other methods.
         """
-        try:
-            return self._base.execute(words, values)
-        except sqlite3.OperationalError as error:
-            raise _no_room(error) from None
+        with self._guarded():
+            return self._base.execute(words, values).rowcount
 
     def run_many(self, words: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Run one statement for each row of values; `run` has the error."""
-        try:
+        """Run one statement for each row of values."""
+        with self._guarded():
             self._base.executemany(words, rows)
-        except sqlite3.OperationalError as error:
-            raise _no_room(error) from None
 
+    def first(self, words: str, values: Sequence[Any] = ()) -> Any:
+        """Return the first row that a statement finds, or None."""
+        with self._guarded():
+            return self._base.execute(words, values).fetchone()
 
-def _no_room(error: sqlite3.OperationalError) -> SegloopError:
-    return SegloopError(
-        f"the temporary database failed ({error}). It needs room in the folder that TMPDIR names, some 300 bytes an "
-        "image and 60 an annotation; name one that has it."
-    )
+    def all(self, words: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Return all rows that a statement finds."""
+        with self._guarded():
+            return self._base.execute(words, values).fetchall()
+
+    def each(self, words: str, values: Sequence[Any] = ()) -> Iterator[Any]:
+        """Yield the rows that a statement finds; what it reads must not change meanwhile."""
+        with self._guarded():
+            found = self._base.execute(words, values)
+        while True:
+            with self._guarded():
+                rows = found.fetchmany(_BLOCK)
+            if not rows:
+                return
+            yield from rows
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            if self._failure is None:
+                yield
+                return
+        except sqlite3.DatabaseError as error:
+            self._failure = str(error)
+        raise NoRoomError(
+            f"the temporary database failed ({self._failure}). It needs room, up to a kilobyte an image and 100 bytes "
+            "an annotation, in the folder that TMPDIR names (without it in /var/tmp): name one that has it."
+        )
 
 
 class DiskTable(Generic[Key, Value]):
     """A dictionary on disk: whole numbers or texts to whatever JSON can hold, in the order in which keys arrived.
 
     What `json` changes comes back changed: tuples as lists, keys of dictionaries as texts. A value that was taken out
-    is a copy. Keys and values may be changed while they are gone through.
+    is a copy. Values may be changed, and keys that were passed taken out, while they are gone through.
 
     Parameters
     ----------
@@ -87,7 +119,7 @@ class DiskTable(Generic[Key, Value]):
         self._base.run(self._put, (_stored(key), json.dumps(value)))
 
     def __getitem__(self, key: Key) -> Value:
-        row = self._base.run(self._get, (_stored(key),)).fetchone()
+        row = self._base.first(self._get, (_stored(key),))
         if row is None:
             raise KeyError(key)
         value: Value = _value(row[0])
@@ -95,18 +127,18 @@ class DiskTable(Generic[Key, Value]):
 
     def get(self, key: Key) -> Value | None:
         """Return the value of a key, or None."""
-        row = self._base.run(self._get, (_stored(key),)).fetchone()
+        row = self._base.first(self._get, (_stored(key),))
         return _value(row[0]) if row is not None else None
 
     def __delitem__(self, key: Key) -> None:
-        if not self._base.run(f"DELETE FROM {self.name} WHERE key = ?", (_stored(key),)).rowcount:
+        if not self._base.run(f"DELETE FROM {self.name} WHERE key = ?", (_stored(key),)):
             raise KeyError(key)
 
     def __contains__(self, key: Key) -> bool:
-        return self._base.run(self._has, (_stored(key),)).fetchone() is not None
+        return self._base.first(self._has, (_stored(key),)) is not None
 
     def __len__(self) -> int:
-        return int(self._base.run(f"SELECT count(*) FROM {self.name}").fetchone()[0])
+        return int(self._base.first(f"SELECT count(*) FROM {self.name}")[0])
 
     def __iter__(self) -> Iterator[Key]:
         for key, _ in self._pairs():
@@ -124,13 +156,13 @@ class DiskTable(Generic[Key, Value]):
 
     def sorted_items(self) -> Iterator[tuple[Key, Value]]:
         """Yield keys with their values, by rising keys; the table must not change meanwhile."""
-        for key, text in self._base.run(f"SELECT key, value FROM {self.name} ORDER BY key"):
+        for key, text in self._base.each(f"SELECT key, value FROM {self.name} ORDER BY key"):
             yield _key(key), _value(text)
 
     def _pairs(self) -> Iterator[tuple[Key, str]]:
         words = f"SELECT place, key, value FROM {self.name} WHERE place > ? ORDER BY place LIMIT {_BLOCK}"
         last = 0
-        while rows := self._base.run(words, (last,)).fetchall():
+        while rows := self._base.all(words, (last,)):
             yield from ((_key(key), text) for _, key, text in rows)
             last = rows[-1][0]
 
@@ -158,7 +190,7 @@ class DiskNumbers:
         self._written = 0
 
     def add(self, kind: int, value: float) -> None:
-        """Add a number to a group."""
+        """Add a finite number to a group."""
         self._waiting.append((kind, value))
         if len(self._waiting) >= _BLOCK:
             self._write()
@@ -178,12 +210,12 @@ class DiskNumbers:
         of_kind, values = ("", ()) if kind is None else (" WHERE kind = ?", (kind,))
         self._base.run(f"CREATE INDEX IF NOT EXISTS {'by_value' if kind is None else 'by_kind'} "
                        f"ON number ({'value' if kind is None else 'kind, value'})")  # fmt: skip
-        count = int(self._base.run(f"SELECT count(*) FROM number{of_kind}", values).fetchone()[0])
+        count = int(self._base.first(f"SELECT count(*) FROM number{of_kind}", values)[0])
         words = f"SELECT value FROM number{of_kind} ORDER BY value LIMIT 2 OFFSET ?"
         found = []
         for share in shares if count else ():
             below, rest = divmod(share * (count - 1), 1)
-            pair = [row[0] for row in self._base.run(words, (*values, int(below)))]
+            pair = [row[0] for row in self._base.all(words, (*values, int(below)))]
             found.append(pair[0] + rest * (pair[-1] - pair[0]))
         return found
 

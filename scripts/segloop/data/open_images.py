@@ -81,8 +81,13 @@ class OpenImagesReader(Reader):
                     else:
                         reason = "has no ImageID" if cells else f"has {len(row)} cells, not {len(header)}"
                         self.report.skip(path, f"row {number}", reason)
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise SegloopError(f"{path.absolute()} cannot be read as CSV ({error}). Check the path.") from None
+        except csv.Error as error:
+            raise SegloopError(
+                f"{path.absolute()} cannot be read as CSV ({error}, line {rows.line_num}; is there a quote that is not "
+                "closed?). Mend the line."
+            ) from None
 
     def images(self) -> Iterator[Record]:
         """Yield the images in the order of their ids."""
@@ -141,13 +146,13 @@ class _MaskRows:
         """Yield the images, sorted by the bytes of their ids."""
         last = ""
         words = "SELECT DISTINCT image FROM mask WHERE image > ? ORDER BY image LIMIT 512"
-        while rows := self._base.run(words, (last,)).fetchall():
-            for (last,) in rows:
-                yield last
+        while rows := self._base.all(words, (last,)):
+            yield from (image for (image,) in rows)
+            last = rows[-1][0]
 
     def of_image(self, image: str) -> Iterator[tuple[int, dict[str, str]]]:
-        rows = self._base.run("SELECT number, cells FROM mask WHERE image = ? ORDER BY number", (image,)).fetchall()
-        for number, cells in rows:
+        words = "SELECT number, cells FROM mask WHERE image = ? ORDER BY number"
+        for number, cells in self._base.all(words, (image,)):
             yield number, json.loads(cells)
 
 

@@ -66,6 +66,7 @@ class PanopticReader(Reader):
         if not {"images", "annotations"} <= self._file.lists:
             raise SegloopError(f"{path} is no panoptic set: it has no lists of images and annotations.")
         self.categories = read_categories(path, tables.categories, ("isthing",))
+        self._images.complete()
         for number in repeated:
             report.skip(path, f"image {number}", "has a second annotation, which is not read")
 

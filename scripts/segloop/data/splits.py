@@ -89,7 +89,7 @@ def _names(path: Path) -> Iterator[str]:
             for line in file:
                 if line.strip():
                     empty = False
-                    yield line
+                    yield line.rstrip("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SegloopError(
             f"the list of images {path.absolute()} cannot be read ({error}). Check data_root and the path."

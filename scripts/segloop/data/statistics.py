@@ -1,5 +1,6 @@
 """What a labelled set holds: images, masks, categories, masks an image, shares of the image, holes."""
 
+import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
@@ -76,7 +77,7 @@ class Statistics:
         self.instances += 1
         if "provenance" in one:
             self.iterations[one["provenance"]["iteration"]] += 1
-        if one["area"] is None or not pixels:
+        if one["area"] is None or not math.isfinite(one["area"]) or not pixels:
             # A polygon that is not drawn, in a set that does not state areas.
             return
         area = float(one["area"])

@@ -1,5 +1,7 @@
 """Tables on disk behave as dictionaries and lists do, and take little memory."""
 
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segloop.data.on_disk import DiskNumbers, DiskTable, TemporaryDatabase
-from segloop.errors import SegloopError
+from segloop.data.on_disk import DiskNumbers, DiskTable, NoRoomError, TemporaryDatabase
 
 KEYS = st.integers(-(2**63), 2**63 - 1) | st.text()
 VALUES = st.none() | st.integers() | st.text() | st.lists(st.integers(), max_size=3)
@@ -77,11 +78,38 @@ def test_two_tables_of_one_database() -> None:
     assert 1 not in second and first[1] == 10
 
 
-def test_a_statement_that_fails_says_what_to_do() -> None:
-    with pytest.raises(SegloopError, match="TMPDIR"):
-        TemporaryDatabase().run("SELECT * FROM nothing")
-    with pytest.raises(SegloopError, match="TMPDIR"):
+def test_a_statement_that_fails_says_what_to_do_and_so_do_all_after_it() -> None:
+    base = TemporaryDatabase()
+    table: DiskTable[int, int] = DiskTable(base)
+    for fails in (base.run, base.all, base.first, lambda words: list(base.each(words))):
+        with pytest.raises(NoRoomError, match="TMPDIR"):
+            fails("SELECT * FROM nothing")
+    with pytest.raises(NoRoomError, match=r"nothing.*TMPDIR"):
+        table[1] = 1
+    with pytest.raises(NoRoomError, match="TMPDIR"):
         TemporaryDatabase().run_many("INSERT INTO nothing VALUES (?)", [(1,)])
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from segloop.data.coco_tables import ImageTable
+from segloop.data.skipped import SkipReport
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+report = SkipReport(None, 1.0)
+table = ImageTable(Path("set.json"), Path("images"), report)
+try:
+    for number in range(200_000):
+        table.take({"id": number, "file_name": f"{number:0200}.jpg", "width": 9, "height": 9})
+finally:
+    print(len(report.skipped))
+"""
+
+
+def test_a_full_disk_is_no_fault_of_the_images() -> None:
+    done = subprocess.run([sys.executable, "-c", FULL], check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and done.stdout == "0\n"
+    assert "NoRoomError: the temporary database failed" in done.stderr
 
 
 @given(

@@ -16,7 +16,7 @@ from segloop.data.doctor.coco_tables import CheckImages, Tables
 from segloop.data.doctor.findings import Examination
 from segloop.data.json_stream import JsonFile, Member
 from segloop.data.labelled import Record
-from segloop.data.on_disk import DiskTable, TemporaryDatabase
+from segloop.data.on_disk import DiskTable, NoRoomError, TemporaryDatabase
 from segloop.errors import SegloopError
 from segloop.files import atomic_file
 
@@ -65,6 +65,8 @@ def examine_coco(
         place = atomic_file(repaired) if repaired is not None else nullcontext()
         with place as temporary:
             _examine_annotations(path, head, tables, found, temporary, results=results, alone=results and not catalogue)
+    except NoRoomError:
+        raise
     except SegloopError as error:
         found.fatal = str(error)
     return found

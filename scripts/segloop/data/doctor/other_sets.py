@@ -10,6 +10,7 @@ from segloop.data.doctor.coco_tables import CheckImages
 from segloop.data.doctor.findings import Examination, Finding
 from segloop.data.doctor.image_files import examine_images
 from segloop.data.labelled import LabelledSet, Record
+from segloop.data.on_disk import NoRoomError
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
 
@@ -38,6 +39,8 @@ def examine_set(
         else:
             for _ in good.labelled():
                 pass
+    except NoRoomError:
+        raise
     except SegloopError as error:
         found.fatal = str(error)
         return _with_report(found, report)
@@ -50,12 +53,15 @@ def examine_image_folder(path: Path, images: Iterable[Path], *, decode: bool = T
     """Examine a folder of images: each must decode."""
     found = Examination(path, "a folder of images")
     images, again = tee(images)
-    for image, seen in zip(again, examine_images(images, None, decode=decode), strict=True):
-        found.images += 1
-        if isinstance(seen, str):
-            found.bad.append(Finding(str(image), image.name, seen))
-        else:
-            found.usable_images += 1
+    try:
+        for image, seen in zip(again, examine_images(images, None, decode=decode), strict=True):
+            found.images += 1
+            if isinstance(seen, str):
+                found.bad.append(Finding(str(image), image.name, seen))
+            else:
+                found.usable_images += 1
+    except SegloopError as error:
+        found.fatal = str(error)
     return found
 
 

@@ -19,6 +19,7 @@ from segloop.data import masks
 from segloop.data.json_stream import JsonFile
 from segloop.data.labelled import LabelledSet, Record
 from segloop.data.masks import MaskError
+from segloop.data.on_disk import DiskTable
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
 from segloop.files import read_document
@@ -59,11 +60,6 @@ class Gathered:
         """Add an image; `path` is where its file lies. Return False where another image has its id already."""
         words = (record["id"], _text(record), str(path))
         return self._base.execute("INSERT OR IGNORE INTO image VALUES (?, ?, ?)", words).rowcount == 1
-
-    def image(self, number: int) -> Record | None:
-        """Return an image that was added, by its id."""
-        row = self._base.execute("SELECT record FROM image WHERE id = ?", (number,)).fetchone()
-        return json.loads(row[0]) if row is not None else None
 
     def add_annotation(self, record: Record) -> None:
         """Add a canonical annotation of an image that was added."""
@@ -143,6 +139,7 @@ def gather_run(
     for path in collected_files(run, iterations):
         gathered.sources.append(str(path))
         table: list[Record] = []
+        sizes: DiskTable[int, tuple[int, int]] = DiskTable()
         # Written by `collect_masks`: images come before their masks, categories last.
         with JsonFile(path) as file:
             for member in file.members():
@@ -151,8 +148,9 @@ def gather_run(
                     opens = run.absolute() / image["file_name"]
                     name = _source_name(opens, image["file_name"], folder)
                     gathered.add_image(image | {"file_name": name}, opens)
+                    sizes[image["id"]] = image["height"], image["width"]
                 elif member.key == "annotations":
-                    _take_annotation(path, member.value, gathered, report)
+                    _take_annotation(path, member.value, sizes, gathered, report)
                 elif member.key == "categories":
                     table.append(member.value)
         _take_categories(path, table, gathered, categories)
@@ -232,12 +230,15 @@ def _source_name(file: Path, name: str, folder: Path | None) -> str:
     return Path(*(part for part in Path(name).parts if part not in ("..", "/"))).as_posix()
 
 
-def _take_annotation(path: Path, record: Record, gathered: Gathered, report: SkipReport) -> None:
+def _take_annotation(
+    path: Path, record: Record, sizes: DiskTable[int, tuple[int, int]], gathered: Gathered, report: SkipReport
+) -> None:
     try:
-        image = gathered.image(record["image_id"])
-        if image is None:
-            raise MaskError(f"belongs to the image {record['image_id']}, which is not listed")
-        rle = masks.check(record["segmentation"], (image["height"], image["width"]))
+        number = record["image_id"]
+        size = sizes.get(number) if isinstance(number, int) and number.bit_length() < 64 else None
+        if size is None:
+            raise MaskError(f"belongs to the image {number}, which is not listed")
+        rle = masks.check(record["segmentation"], (size[0], size[1]))
     except MaskError as error:
         report.skip(path, f"annotation {record['id']}", str(error))
         return
