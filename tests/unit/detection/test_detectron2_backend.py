@@ -299,8 +299,10 @@ def test_a_model_does_not_need_its_yaml_file_again(build: Callable[..., Any], tm
         "categories": [{"id": number} for number in (1, 2, 3)],
         **backend.facts_of(network),
     }
-    write_json(tmp_path / "model.json", description)
     torch.save(network.state_dict(), tmp_path / "weights.pt")
+    write_json(
+        tmp_path / "model.json", description | {"weights_sha256": model_files.weights_sha256(network.state_dict())}
+    )
     (tmp_path / "small.yaml").unlink()
     again, _, _ = backend.load_model(tmp_path)
     batch = backend.to_batch(pixels(), CPU)
