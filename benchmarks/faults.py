@@ -14,7 +14,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +45,9 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=[*FAULTS, *SERVERS], help="default: all that can be tried here")
     parser.add_argument("--undisturbed", type=Path, metavar="DIR", help="with `run` and `tiny.yaml` of an earlier time")
     parser.add_argument("--folder", type=Path, help="where the runs lie (default: a temporary folder)")
+    parser.add_argument("--processes", type=int, default=1, help="faults at a time (default: %(default)s)")
     options = parser.parse_args()
-    begun = time.monotonic()
+    begun = time.time()
     tried = {name: (FAULTS | SERVERS)[name].without() for name in options.kinds or [*FAULTS, *SERVERS]}
     kinds = [name for name, reason in tried.items() if reason is None]
     outcomes, seconds = _earlier() if options.resume else ([], 0.0)
@@ -53,18 +56,18 @@ def main() -> None:
         folder = Path(name)
         undisturbed = _undisturbed(folder / "undisturbed", options.undisturbed)
         answered = make_answered(undisturbed, folder / "answered")
-        bar = tqdm(range(first, options.first + options.seeds), unit="fault", disable=None)
-        for seed in bar:
-            if time.monotonic() - begun > 60 * options.minutes:
-                break
-            place = folder / f"seed_{seed}"
-            outcome = _one(kinds[seed % len(kinds)], seed, undisturbed, answered, place)
-            outcomes.append(replace(outcome, message=re.sub(r"/\S*/seed_\d+", "RUN", outcome.message)))
-            for line in outcome.wrong:
-                bar.write(f"seed {seed}, {outcome.fault}, {outcome.step}: {line}")
-            shutil.rmtree(place, ignore_errors=True)
-            # What is known so far is on the disk, whatever becomes of this process.
-            _publish(options, outcomes, tried, seconds + time.monotonic() - begun)
+        work = partial(_one, kinds, undisturbed, answered, folder, begun + 60 * options.minutes)
+        seeds = range(first, options.first + options.seeds)
+        with ProcessPoolExecutor(options.processes) as pool:
+            bar = tqdm(pool.map(work, seeds), total=len(seeds), unit="fault", disable=None)
+            for outcome in bar:
+                if outcome is None:
+                    break
+                outcomes.append(outcome)
+                for line in outcome.wrong:
+                    bar.write(f"seed {outcome.seed}, {outcome.fault}, {outcome.step}: {line}")
+                # What is known so far is on the disk, whatever becomes of this process.
+                _publish(options, outcomes, tried, seconds + time.time() - begun)
     print(PAGE.read_text(encoding="utf-8"))
     sys.exit(any(one.wrong for one in outcomes))
 
@@ -88,16 +91,23 @@ def _earlier() -> tuple[list[Outcome], float]:
     return [Outcome(**one) for one in found], record["seconds"]
 
 
-def _one(name: str, seed: int, undisturbed: Loop, answered: Loop, place: Path) -> Outcome:
+def _one(kinds: list[str], undisturbed: Loop, answered: Loop, folder: Path, until: float, seed: int) -> Outcome | None:
+    """Inject one fault; None when time is up."""
+    if time.time() > until:
+        return None
+    place, name = folder / f"seed_{seed}", kinds[seed % len(kinds)]
     place.mkdir()
     rule = "labelmelite" if name in SERVERS else random.Random(f"step {seed}").choice(FAULTS[name].steps)
     try:
         if name in SERVERS:
-            return SERVERS[name].attack(seed, place)
-        return run_fault(name, rule, seed, undisturbed, answered, place)
+            outcome = SERVERS[name].attack(seed, place)
+        else:
+            outcome = run_fault(name, rule, seed, undisturbed, answered, place)
     except Exception as error:
         # A fault that breaks even the comparison ends no long run, and passes for nothing.
-        return Outcome(name, rule, seed, True, differing=(f"{type(error).__name__}: {error}",))
+        outcome = Outcome(name, rule, seed, True, differing=(f"{type(error).__name__}: {error}",))
+    shutil.rmtree(place, ignore_errors=True)
+    return replace(outcome, message=re.sub(r"/\S*/seed_\d+", "RUN", outcome.message))
 
 
 def _publish(
@@ -108,6 +118,7 @@ def _publish(
         "versions": versions(),
         "seconds": round(seconds, 1),
         "load_average": os.getloadavg()[0],
+        "processes": options.processes,
         "seeds": [options.first, options.first + len(outcomes)],
         "not_tried": {name: reason for name, reason in tried.items() if reason},
         "outcomes": [asdict(one) for one in outcomes],
@@ -118,14 +129,15 @@ def _publish(
 
 def _page(record: dict[str, Any], outcomes: list[Outcome]) -> list[str]:
     first, last = record["seeds"]
-    command = f'make bench-faults BENCH_ARGS="--first {first} --seeds {last - first}"'
+    words = f"--first {first} --seeds {last - first} --processes {record['processes']}"
+    command = f'make bench-faults BENCH_ARGS="{words}"'
     page = heading("Reliability", command, "snakemake", "zarr", "torch")
     page += WORDS.strip().splitlines()
     page += ["", "## Injected faults", ""]
     page += [
-        f"{len(outcomes)} faults in {record['seconds'] / 60:.0f} minutes, one after the other; load average of the",
-        f"machine at the end: {record['load_average']:.1f}. The outcome of each seed stands in "
-        "[benchmarks/faults.json](benchmarks/faults.json).",
+        f"{len(outcomes)} faults in {record['seconds'] / 60:.0f} minutes, {record['processes']} at a time; load average "
+        f"of the machine at the end: {record['load_average']:.1f}.",
+        "The outcome of each seed stands in [benchmarks/faults.json](benchmarks/faults.json).",
         "",
         "| fault | what it is | injected | too late | told in words | answers | lost answers | differing results"
         " | taken for good | not told |",
