@@ -135,8 +135,8 @@ def _page(record: dict[str, Any], outcomes: list[Outcome]) -> list[str]:
     page += WORDS.strip().splitlines()
     page += ["", "## Injected faults", ""]
     page += [
-        f"{len(outcomes)} faults in {record['seconds'] / 60:.0f} minutes, {record['processes']} at a time; load average "
-        f"of the machine at the end: {record['load_average']:.1f}.",
+        f"{len(outcomes)} faults in {record['seconds'] / 60:.0f} minutes, {record['processes']} at a time; "
+        f"load average of the machine at the end: {record['load_average']:.1f}.",
         "The outcome of each seed stands in [benchmarks/faults.json](benchmarks/faults.json).",
         "",
         "| fault | what it is | injected | too late | told in words | answers | lost answers | differing results"
