@@ -273,6 +273,7 @@ rule plot_masks:
     params:
         report=section("report"),
         t_iou=CONFIG.annotation.t_iou,
+        matching=CONFIG.annotation.matching,
         seed=CONFIG.seed,
     script:
         "../scripts/plot_masks.py"

@@ -29,6 +29,7 @@ def main(snakemake: Any) -> None:
             iteration=int(snakemake.wildcards.iteration),
             report=snakemake.params.report,
             t_iou=snakemake.params.t_iou,
+            matching=snakemake.params.matching,
             seed=snakemake.params.seed,
         )
 

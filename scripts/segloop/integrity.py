@@ -100,6 +100,7 @@ def damaged(path: Path) -> SegloopError:
     """Return what is said about a file with other bytes than were written."""
     return SegloopError(
         f"{path} is damaged: its bytes are not those that were written (their SHA-256 lies in "
-        f"{checksum_path(path).name} beside it). Delete both and run again, which makes the file anew. If you changed "
+        f"{checksum_path(path).name} beside it). Delete both and run again with the file as target (`-- FILE`), which "
+        "makes it anew; and once more without, for what was made of it. If you changed "
         "it on purpose, delete the checksum alone."
     )

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from segloop.config import Config, load
 from segloop.errors import SegloopError
 from segloop.files import read_document, read_json
-from segloop.runs import START
+from segloop.runs import START, iterations_with
 from segloop.store.predictions import rows_of
 
 GPU_JOBS: Final = ("evaluate_detector/{}", "predict_shard/{}/*", "measure_agreement/{}/*")
@@ -135,7 +135,7 @@ class RunFiles:
         """Return where the run stands; `now` in seconds since 1970, the present if None."""
         now = time.time() if now is None else now
         summary = self.directory / "results" / "summary.json"
-        stop_reason = read_document(summary)["stop_reason"] if summary.exists() else None
+        stop_reason = self._stop_reason(read_document(summary)) if summary.exists() else None
         iteration, step = self._current(stop_reason is not None)
         done = self.complete(step, iteration) if step else []
         parts = step.parts(self.config) if step else 0
@@ -160,6 +160,16 @@ class RunFiles:
         if step.name == "train":
             found += self.directory.glob(self.config.of_detector(f"checkpoints/iter_{iteration}", "*"))
         return sum(_bytes(path) for path in found)
+
+    def _stop_reason(self, summary: dict[str, Any]) -> str | None:
+        """Return why the run ended; a summary of fewer iterations, or from before an extension, says nothing of it."""
+        reason: str | None = summary["stop_reason"]
+        rows = summary.get("iterations")
+        if not rows:
+            return reason
+        last = max(row["iteration"] for row in rows)
+        older = self._begun(last + 1) or (reason == "iterations" and last < self.config.loop.iterations)
+        return None if older else reason
 
     def _begun(self, iteration: int) -> bool:
         return any(self.complete(step, iteration) for step in self.steps(iteration))
@@ -287,8 +297,7 @@ def line_of(progress: Progress) -> str:
 
 def spent_line(directory: Path) -> str:
     """Return what the complete iterations of a run cost, and what is claimed of their masks, as one line."""
-    found = sorted((directory / "results").glob("iter_*/summary.json"), key=lambda path: int(path.parent.name[5:]))
-    rows = [read_document(path) for path in found]
+    rows = [read_document(path) for path in iterations_with(directory, "summary.json").values()]
     asked = [row for row in rows if row.get("questions") is not None]
     if not asked:
         return "nothing has been asked yet"

@@ -1,6 +1,7 @@
 """Around Snakemake: what `segloop run` and `segloop cancel` do before it starts, while it works and when it stops."""
 
 import contextlib
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,12 @@ from segloop.runs import CLAIM, REPOSITORY, START, claimed
 from segloop.slurm import cancel, left_over
 
 LeftOver = Literal["wait", "cancel", "refuse"]
-_DRY: Final = {"-n", "--dry-run", "--dryrun"}
+_DRY: Final = frozenset({"--dry-run", "--dryrun"})
+_SHORT_DRY: Final = re.compile("-[a-zA-Z]*n[a-zA-Z]*")
+_LOOKS: Final = frozenset(
+    {"--unlock", "--summary", "--detailed-summary", "--dag", "--rulegraph", "--filegraph", "--list"}
+)
+"""Arguments by which Snakemake starts no job."""
 _CANCEL_SECONDS: Final = 150.0
 """SLURM gives a cancelled job KillWait (30 s by default) to end."""
 
@@ -64,8 +70,8 @@ def run_workflow(
     load_file(configfile)
     directory.mkdir(parents=True, exist_ok=True)
     command = _snakemake(profile, configfile, directory)
-    dry = bool(_DRY & set(arguments))
-    if not dry:
+    dry = any(word in _DRY or _SHORT_DRY.fullmatch(word) for word in arguments)
+    if not dry and not _LOOKS & set(arguments):
         settle(directory, left_over_jobs)
     with _progress(directory, 0 if dry else every):
         status = _call([*command, *arguments], directory)
@@ -73,11 +79,17 @@ def run_workflow(
     if status or not summary.exists() or dry:
         return status
     page = directory / "report.html"
-    if report and (not page.exists() or page.stat().st_mtime < summary.stat().st_mtime):
+    if report and (not page.exists() or page.stat().st_mtime < _newest(directory)):
         status = _call([*command, "--report", str(page.absolute())], directory)
     print("\n" + text_table(read_document(summary)))
     print(f"results: {summary}" + (f"\nreport:  {page}" if page.exists() else ""))
     return status
+
+
+def _newest(directory: Path) -> float:
+    """Return when the newest of what a report shows was written."""
+    shown = [directory / "results" / "summary.json", *(directory / "results").rglob("figures/*")]
+    return max(path.stat().st_mtime for path in shown)
 
 
 def build_report(*, profile: str, configfile: Path, directory: Path, output: Path) -> int:

@@ -179,3 +179,13 @@ def _git_revision() -> dict[str, Any] | None:
 
     revision = ask("rev-parse", "HEAD")
     return None if revision is None else {"revision": revision, "modified": bool(ask("status", "--porcelain"))}
+
+
+def iterations_with(run: Path, name: str) -> dict[int, Path]:
+    """Return the file of this name of each iteration of a run that has it, in order; kept copies are no iterations."""
+    found = {}
+    for path in (run / "results").glob(f"iter_*/{name}"):
+        number = path.parent.name.removeprefix("iter_")
+        if number.isdecimal():
+            found[int(number)] = path
+    return dict(sorted(found.items()))

@@ -10,8 +10,8 @@ from segloop.cli import main
 from segloop.config import load
 from segloop.errors import SegloopError
 from segloop.files import write_json
-from segloop.progress import STEPS, RunFiles, duration, line_of, seconds_left, size_of, worker_of
-from segloop.runs import START, RunClaim, record_start
+from segloop.progress import STEPS, RunFiles, duration, line_of, seconds_left, size_of, spent_line, worker_of
+from segloop.runs import START, RunClaim, iterations_with, record_start
 
 NOW = 1_000_000.0
 ONE_SHARD_S = 600.0
@@ -78,6 +78,24 @@ def test_a_finished_run_says_why(run: Path) -> None:
         shutil.rmtree(path)
     found = RunFiles(run).progress(NOW)
     assert line_of(found) == "finished after iteration 1 (no_new_masks)"
+
+
+def test_a_finished_run_that_is_extended_is_not_finished(run: Path) -> None:
+    rows = [{"iteration": number} for number in range(2)]
+    write_json(run / "results/summary.json", {"stop_reason": "iterations", "iterations": rows})
+    # Three iterations are wanted now, and the second has begun.
+    assert line_of(RunFiles(run).progress(NOW)).startswith("iteration 2 of 3: predict 2 of 4")
+    for path in (run / "results/iter_2/predictions").glob("*"):
+        shutil.rmtree(path)
+    assert RunFiles(run).progress(NOW).stop_reason is None
+    write_json(run / "results/summary.json", {"stop_reason": "no_new_masks", "iterations": rows})
+    assert line_of(RunFiles(run).progress(NOW)) == "finished after iteration 1 (no_new_masks)"
+
+
+def test_a_kept_copy_is_no_iteration(run: Path) -> None:
+    shutil.copytree(run / "results/iter_1", run / "results/iter_1.bak")
+    assert list(iterations_with(run, "summary.json")) == [0, 1]
+    assert spent_line(run) == "nothing has been asked yet"
 
 
 def test_bytes_of_steps(run: Path) -> None:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from segloop import running
 from segloop.config import load
 from segloop.errors import SegloopError
-from segloop.running import end_jobs, find_profile, settle, used_slurm
+from segloop.running import end_jobs, find_profile, run_workflow, settle, used_slurm
 from segloop.runs import RunClaim, record_start
 
 
@@ -47,3 +48,22 @@ def test_jobs_of_a_living_snakemake_are_left_to_it(tmp_path: Path, monkeypatch: 
         settle(tmp_path, "cancel")
     finally:
         claim.release()
+
+
+@pytest.mark.parametrize(
+    ("words", "settled"),
+    [(["-n"], 0), (["-np"], 0), (["-q", "-nr"], 0), (["--dry-run"], 0), (["--unlock"], 0), (["-p"], 1), ([], 1)],
+)
+def test_what_starts_no_job_ends_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], settled: int
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(running, "settle", lambda directory, left_over: asked.append(left_over))
+    monkeypatch.setattr(running, "_call", lambda command, directory: 1)
+    config = tmp_path / "config.yaml"
+    config.write_text("seed: 1\n")
+    run_workflow(
+        profile="local", configfile=config, directory=tmp_path, arguments=words, report=False,
+        left_over_jobs="cancel", every=0,
+    )  # fmt: skip
+    assert asked == ["cancel"] * settled

@@ -10,7 +10,7 @@ from segloop.annotation.world import World, build_world
 from segloop.config import Config, load, read_values
 from segloop.errors import SegloopError
 from segloop.files import read_document, read_json
-from segloop.runs import START
+from segloop.runs import START, iterations_with
 from segloop.store.index import Index, read_index
 from segloop.store.reduced import Reduced, read_reduced
 from segloop.store.tree import Tree, read_tree
@@ -111,7 +111,7 @@ def waiting_iteration(run: Path) -> int:
         If there is none.
     """
     root = run / configuration_of(run).annotation.answers_root
-    trees = sorted(int(path.parent.name.removeprefix("iter_")) for path in run.glob("results/iter_*/tree.zarr"))
+    trees = list(iterations_with(run, "tree.zarr"))
     waiting = [number for number in trees if not (root / f"iter_{number}" / "complete.json").exists()]
     if not trees:
         raise SegloopError(

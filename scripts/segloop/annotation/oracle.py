@@ -22,6 +22,8 @@ from segloop.store.index import read_index_columns
 from segloop.store.predictions import PredictionShard
 from segloop.workers import HERE, Workplace, worker_map
 
+Matching = Literal["any", "one_to_one"]
+
 MATCH_SCHEMA: Final = pa.schema(
     [
         ("prediction", pa.uint64()),
@@ -188,7 +190,7 @@ def read_truth_match(path: Path) -> TruthMatch:
     return TruthMatch(**columns, t_iou=float(metadata[b"t_iou"]))
 
 
-def good(match: TruthMatch, t_iou: float, matching: Literal["any", "one_to_one"]) -> npt.NDArray[np.bool_]:
+def good(match: TruthMatch, t_iou: float, matching: Matching) -> npt.NDArray[np.bool_]:
     """Return which predictions are good: IoU with the truth of the same category strictly above `t_iou`, bool [N].
 
     Parameters

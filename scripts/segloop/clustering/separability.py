@@ -7,13 +7,13 @@ share of good masks among the nearest neighbours of a mask says how far they do;
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from segloop.annotation.answers import COUNTED_PURPOSES
-from segloop.annotation.oracle import good, read_truth_match
+from segloop.annotation.oracle import Matching, good, read_truth_match
 from segloop.annotation.people import read_records
 from segloop.clustering.distances import unit_rows
 from segloop.clustering.embeddings import ShardSource, unit_or_zero
@@ -47,7 +47,6 @@ _BLOCK = 16_384
 _QUERY_BLOCK = 512
 
 Booleans = npt.NDArray[np.bool_]
-Matching = Literal["any", "one_to_one"]
 
 
 def measure_separability(

@@ -13,7 +13,7 @@ from segloop.annotation.verdicts import ACCEPTED, DUPLICATE, read_verdicts
 from segloop.config import Config, load
 from segloop.errors import SegloopError
 from segloop.files import read_document, read_json
-from segloop.runs import START
+from segloop.runs import START, iterations_with
 from segloop.store.arrays import Store
 from segloop.store.tree import KIND
 
@@ -99,12 +99,7 @@ def explain(run: Path, name: str, iteration: int | None = None) -> Explanation:
 
 def iterations_of(run: Path) -> dict[int, Path]:
     """Return collected.json of each iteration of a run that has one, in order."""
-    found = {}
-    for path in (run / "results").glob("iter_*/collected.json"):
-        number = path.parent.name.removeprefix("iter_")
-        if number.isdigit():
-            found[int(number)] = path
-    return dict(sorted(found.items()))
+    return iterations_with(run, "collected.json")
 
 
 def _find(run: Path, name: str, iteration: int | None) -> tuple[int, Record, Record]:

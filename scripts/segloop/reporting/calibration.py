@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from scipy.special import betaincinv
 
 from segloop.annotation.answers import REPLIES, YES, read_answers
-from segloop.annotation.oracle import good, read_truth_match
+from segloop.annotation.oracle import Matching, good, read_truth_match
 from segloop.errors import SegloopError
 from segloop.reporting.numbers import write_csv
 from segloop.reporting.style import BLUE, GREY, INK, ORANGE, new_figure, save, say_missing, style
@@ -54,6 +54,7 @@ def plot_calibration(
     answers: Path,
     truth_match: Path | None,
     t_iou: float,
+    matching: Matching,
     svg: Path,
     png: Path,
     table: Path,
@@ -66,8 +67,8 @@ def plot_calibration(
         Of the iteration.
     truth_match
         None where the truth of the pool is not known: then answers of audits and calibrations stand for it.
-    t_iou
-        A mask is good above this IoU.
+    t_iou, matching
+        A mask is good above this IoU; whether a truth serves several masks.
     svg, png, table
         The figure, and CSV of its numbers: number, bin, masks, mean, good, share, low, high, mean_iou.
 
@@ -77,7 +78,7 @@ def plot_calibration(
         If an input is missing or damaged.
     """
     rows = read_index(index)
-    place, is_good, iou = _known(rows, index, answers, truth_match)
+    place, is_good, iou = _known(rows, index, answers, truth_match, matching)
     panels = {"score": rows.score.astype(np.float64)[place]}
     if rows.predicted_iou is not None:
         panels["predicted IoU"] = rows.predicted_iou.astype(np.float64)[place]
@@ -94,7 +95,7 @@ def plot_calibration(
 
 
 def _known(
-    rows: Index, index: Path, answers: Path, truth_match: Path | None
+    rows: Index, index: Path, answers: Path, truth_match: Path | None, matching: Matching
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], Floats | None]:
     """Return the rows whose truth is known, whether each is good, and its IoU where that is known."""
     if truth_match is not None:
@@ -102,7 +103,7 @@ def _known(
         if not np.array_equal(match.prediction, rows.prediction):
             raise SegloopError(f"{index} and {truth_match} hold different predictions. Run match_truth again.")
         new = np.flatnonzero(rows.duplicate_of == 0)
-        return new, good(match, match.t_iou, "any")[new], match.iou[new].astype(np.float64)
+        return new, good(match, match.t_iou, matching)[new], match.iou[new].astype(np.float64)
     table = read_answers(answers)
     about = table.column("prediction").to_numpy().astype(np.uint64)
     place = np.minimum(np.searchsorted(rows.prediction, about), max(len(rows) - 1, 0))

@@ -1,5 +1,6 @@
 """Accepted, rejected and borderline masks of each category side by side."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -102,7 +103,7 @@ def _row(name: str, tiles: list[Tile], counts: list[int]) -> list[Tile]:
     row, start = [], 0
     for count in counts:
         part = tiles[start : start + count]
-        row += [*part, *[Tile(None, ("",))] * (EACH - count)]
+        row += [*part, *[Tile(None, ("",), empty=True)] * (EACH - count)]
         start += count
     first = row[0]
-    return [Tile(first.picture, (f"{name} {first.lines[0]}".strip(),)), *row[1:]]
+    return [replace(first, lines=(f"{name} {first.lines[0]}".strip(),), empty=False), *row[1:]]

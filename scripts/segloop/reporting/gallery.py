@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from segloop.annotation.oracle import good, read_truth_match
+from segloop.annotation.oracle import Matching, good, read_truth_match
 from segloop.annotation.verdicts import ACCEPTED, DUPLICATE, REJECTED, UNDECIDED, WORDS, Verdicts, read_verdicts
 from segloop.errors import SegloopError
 from segloop.randomness import generator
@@ -32,6 +32,7 @@ def plot_galleries(
     shards: list[Path],
     seed_set: Path,
     truth_match: Path | None,
+    matching: Matching,
     accepted: Path,
     rejected: Path,
     undecided: Path,
@@ -52,6 +53,8 @@ def plot_galleries(
     truth_match
         truth_match.parquet where the truth is known: each mask then shows its IoU, and masks whose verdict the truth
         contradicts are framed.
+    matching
+        Whether a truth serves several masks.
     accepted, rejected, undecided
         PNG files.
     masks
@@ -68,7 +71,7 @@ def plot_galleries(
         candidates = np.flatnonzero((judged.verdict == verdict) & (judged.reason != DUPLICATE))
         chosen = _draw(candidates, masks, ("gallery", seed, iteration, WORDS[verdict]))
         shown = look_up(judged.prediction[chosen], predictions, shards)
-        truth = _truth(truth_match, judged, chosen, verdicts)
+        truth = _truth(truth_match, matching, judged, chosen, verdicts)
         sheet = _sheet(verdict, iteration, len(candidates), _sorted(shown), names, truth)
         draw_sheet(sheet, png, side=SIDE)
 
@@ -77,13 +80,15 @@ def _draw(rows: npt.NDArray[np.int64], count: int, key: tuple[str | int, ...]) -
     return np.sort(generator(*key).choice(rows, min(count, len(rows)), replace=False)) if len(rows) else rows
 
 
-def _truth(path: Path | None, judged: Verdicts, chosen: npt.NDArray[np.int64], verdicts: Path) -> _Truth | None:
+def _truth(
+    path: Path | None, matching: Matching, judged: Verdicts, chosen: npt.NDArray[np.int64], verdicts: Path
+) -> _Truth | None:
     if path is None:
         return None
     match = read_truth_match(path)
     if not np.array_equal(match.prediction, judged.prediction):
         raise SegloopError(f"{verdicts} and {path} hold different predictions. Run match_truth again.")
-    ids, is_good = judged.prediction[chosen].tolist(), good(match, match.t_iou, "any")[chosen]
+    ids, is_good = judged.prediction[chosen].tolist(), good(match, match.t_iou, matching)[chosen]
     return _Truth(
         dict(zip(ids, match.iou[chosen].tolist(), strict=True)),
         dict(zip(ids, is_good.tolist(), strict=True)),

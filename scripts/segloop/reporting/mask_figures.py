@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segloop.annotation.oracle import Matching
 from segloop.reporting.calibration import plot_calibration
 from segloop.reporting.category_gallery import plot_category_gallery
 from segloop.reporting.clusters import plot_clusters
@@ -42,7 +43,14 @@ class MaskFiles:
 
 
 def plot_masks(
-    given: MaskFiles, made: Mapping[str, Path], *, iteration: int, report: Mapping[str, Any], t_iou: float, seed: int
+    given: MaskFiles,
+    made: Mapping[str, Path],
+    *,
+    iteration: int,
+    report: Mapping[str, Any],
+    t_iou: float,
+    matching: Matching,
+    seed: int,
 ) -> None:
     """Draw them all.
 
@@ -52,8 +60,8 @@ def plot_masks(
         Where each figure and its table goes, by the names of the rule's outputs.
     report
         The section `report` of the configuration.
-    t_iou
-        The IoU from which a mask is good.
+    t_iou, matching
+        The IoU from which a mask is good, and whether a truth serves several masks.
     """
     pictures: dict[str, Any] = {
         "predictions": given.predictions,
@@ -65,6 +73,7 @@ def plot_masks(
     judged = pictures | {"verdicts": given.verdicts}
     plot_galleries(
         truth_match=given.truth_match,
+        matching=matching,
         accepted=made["accepted"],
         rejected=made["rejected"],
         undecided=made["undecided"],
@@ -94,6 +103,7 @@ def plot_masks(
         index=given.index,
         answers=given.answers,
         truth_match=given.truth_match,
+        matching=matching,
         t_iou=t_iou,
         svg=made["calibration"],
         png=made["calibration_png"],

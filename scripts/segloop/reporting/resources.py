@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
+from segloop.errors import SegloopError
 from segloop.files import atomic_file, read_document
 from segloop.progress import STEPS, RunFiles, duration, size_of
 from segloop.reporting.table_page import table_page
@@ -69,7 +70,10 @@ def jobs_of(directory: Path) -> list[Job]:
             rows = list(csv.DictReader(file, delimiter="\t"))
         name = path.relative_to(directory / "benchmarks").with_suffix("").as_posix()
         for row in rows:
-            found.append(Job(name, float(row["s"]), _number(row.get("max_rss"))))
+            seconds = _number(row.get("s"))
+            if seconds is None:
+                raise SegloopError(f"{path} is no benchmark of Snakemake: it has no seconds. Delete it.")
+            found.append(Job(name, seconds, _number(row.get("max_rss"))))
     return sorted(found, key=lambda one: -one.seconds)
 
 

@@ -30,11 +30,14 @@ class Tile:
         Captions below it; what is too long for the tile is set smaller, then cut in its middle.
     marked
         Frame the picture and print the last line in the colour of warnings.
+    empty
+        Draw nothing: a place in a row that keeps its columns.
     """
 
     picture: Pixels | None
     lines: tuple[str, ...]
     marked: bool = False
+    empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,8 @@ def _head(draw: ImageDraw.ImageDraw, sheet: Sheet, notes: Sequence[str]) -> None
 def _draw_tile(canvas: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, corner: tuple[int, int], side: int) -> None:
     left, top = corner
     square = (left, top, left + side - 1, top + side - 1)
+    if tile.empty:
+        return
     if tile.picture is None:
         draw.rectangle(square, fill=PALE)
         draw.text((left + side // 2, top + side // 2), "no image", GREY, _font(_CAPTION), anchor="mm")

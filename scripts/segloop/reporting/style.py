@@ -23,6 +23,8 @@ INK, GREY, PALE, PAPER = "#1F2933", "#66727F", "#E4E8EC", "#FFFFFF"
 _RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10.5,
+    # Names may hold dollar signs.
+    "text.parse_math": False,
     "text.color": INK,
     "axes.edgecolor": GREY,
     "axes.labelcolor": INK,

@@ -32,7 +32,9 @@ def text_table(summary: dict[str, Any]) -> str:
     bound = summary.get("upper_bound")
     if bound:
         lines.append(f"upper bound, trained on all truth of the pool: AP {_cell(bound['ap'], '.1%')}")
-    lines.append(f"stopped: {summary['stop_reason']}")
+    planned = summary.get("planned_iterations")
+    going = f"not ended; iteration {rows[-1]['iteration'] if rows else 0}" + (f" of {planned}" if planned else "")
+    lines.append(f"stopped: {summary['stop_reason']}" if summary["stop_reason"] else going)
     return "\n".join(lines) + "\n"
 
 

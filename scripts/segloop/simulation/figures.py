@@ -166,6 +166,9 @@ def _dress(axes: Axes, what: str) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(_count))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(colors=GREY, labelcolor=INK)
+    if not np.isfinite(axes.dataLim.minposx):
+        # No policy that asks accepted anything: nothing on the axis says how far it goes.
+        axes.set_xlim(1, 10)
 
 
 def _count(value: float, _: int) -> str:

@@ -141,9 +141,10 @@ def settings_of(config: AnnotationConfig) -> dict[str, Any]:
 def _differences(given: dict[str, Any], default: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in given.items():
-        if isinstance(value, dict):
-            found |= _differences(value, default[key], f"{prefix}{key}.")
-        elif prefix + key not in _NOT_SETTINGS and value != default[key]:
+        known = default.get(key)
+        if isinstance(value, dict) and isinstance(known, dict):
+            found |= _differences(value, known, f"{prefix}{key}.")
+        elif prefix + key not in _NOT_SETTINGS and value != known:
             found[prefix + key] = value
     return found
 

@@ -18,6 +18,7 @@ from segloop.clustering.numerics import numerical_threads
 from segloop.clustering.reduction import reduced_components
 from segloop.config import ClusteringConfig
 from segloop.errors import SegloopError
+from segloop.runs import iterations_with
 from segloop.store.index import read_index
 from segloop.store.reduced import read_reduced
 from segloop.store.tree import read_tree
@@ -243,9 +244,7 @@ def last_known_iteration(directory: Path) -> int:
     SegloopError
         If there is none.
     """
-    found = sorted(
-        int(path.parent.name.removeprefix("iter_")) for path in directory.glob("results/iter_*/truth_match.parquet")
-    )
+    found = list(iterations_with(directory, "truth_match.parquet"))
     if not found:
         raise SegloopError(
             f"{directory} holds no iteration with known truth (results/iter_*/truth_match.parquet). "

@@ -230,7 +230,10 @@ class Store:
         # A store of the version before has none, so that a damaged version number is no way around it.
         if self.attributes.get("sha256") != (_digest(self.attributes) if self.checked else None):
             raise self._damaged("its attributes are not those that were written")
-        for name, size in self.attributes["files"].items():
+        listed = self.attributes.get("files")
+        if not isinstance(listed, dict):
+            raise self._damaged("it does not list its files")
+        for name, size in listed.items():
             file = self.path / name
             if not file.is_file() or file.stat().st_size != size:
                 raise SegloopError(
@@ -301,14 +304,23 @@ class Store:
     def read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
         """Return rows start..stop of an array."""
         array = self.array(name)
-        return np.asarray(self._guarded(lambda: array[start : array.shape[0] if stop is None else stop]))
+        rows = np.asarray(self._guarded(lambda: array[start : array.shape[0] if stop is None else stop]))
+        self._check_still_there(name)
+        return rows
 
     def read_rows(self, name: str, rows: npt.NDArray[np.integer]) -> npt.NDArray[Any]:
         """Return the given rows of an array, in the given order; only chunks that hold one of them are read."""
         array = self.array(name)
         if not len(rows):
             return np.empty((0, *array.shape[1:]), array.dtype)
-        return np.asarray(self._guarded(lambda: array.oindex[np.asarray(rows, np.int64)]))
+        found = np.asarray(self._guarded(lambda: array.oindex[np.asarray(rows, np.int64)]))
+        self._check_still_there(name)
+        return found
+
+    def _check_still_there(self, name: str) -> None:
+        """Refuse what was read while another process dropped the array: missing chunks are read as zeros."""
+        if not (self.path / name / "zarr.json").exists():
+            raise SegloopError(f"{self.path} lost {name} while it was read: `retention` dropped it, or it was deleted.")
 
 
 def read_attributes(path: str | Path, kind: str) -> dict[str, Any]:
@@ -341,6 +353,8 @@ def drop_arrays(path: str | Path, kind: str, names: Iterable[str], added: Iterab
         If the store is missing, damaged or of another kind.
     """
     store = Store(path, kind)
+    for leftover in store.path.glob(".*.dropped"):
+        shutil.rmtree(leftover)
     for array in added:
         if not store.holds(array.name):
             shutil.rmtree(store.path / array.name, ignore_errors=True)
@@ -352,7 +366,11 @@ def drop_arrays(path: str | Path, kind: str, names: Iterable[str], added: Iterab
     metadata["attributes"] = _sealed(attributes, store.path, files) if store.checked else attributes | {"files": files}
     write_json(store.path / "zarr.json", metadata, sealed=False)
     for name in dropped:
-        shutil.rmtree(store.path / name, ignore_errors=True)
+        if (store.path / name).exists():
+            # At once, because whoever reads an array with half of its chunks gets zeros.
+            hidden = store.path / f".{name}.dropped"
+            (store.path / name).rename(hidden)
+            shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _add(path: Path, array: NewArray) -> None:

@@ -33,6 +33,7 @@ def drawn(iteration: Iteration, path: Path, truth: Path | None) -> list[dict[str
         answers=path,
         truth_match=truth,
         t_iou=0.8,
+        matching="any",
         svg=folder / "c.svg",
         png=folder / "c.png",
         table=folder / "c.csv",

@@ -24,6 +24,7 @@ def draw(made: Iteration, folder: Path, **changed: Any) -> None:
         "shards": made.shards,
         "seed_set": made.seed_set,
         "truth_match": made.truth_match,
+        "matching": "any",
         "iteration": 1,
         "masks": 24,
         "seed": 0,

@@ -24,3 +24,8 @@ def test_what_is_claimed_stands_beside_precision() -> None:
 def test_the_upper_bound_has_a_line_of_its_own() -> None:
     text = text_table({"iterations": [ROW], "stop_reason": "no_new_masks", "upper_bound": {"ap": 0.5}})
     assert "all truth of the pool: AP 50.0%" in text
+
+
+def test_a_run_that_pauses_has_not_stopped() -> None:
+    text = text_table({"iterations": [ROW], "stop_reason": None, "planned_iterations": 3})
+    assert text.splitlines()[-1] == "not ended; iteration 0 of 3"

@@ -42,6 +42,18 @@ def results(make_result: MakeResult) -> list[Result]:
     ]
 
 
+def test_policies_that_accept_nothing_are_drawn_beside_one_that_asks_nothing(
+    tmp_path: Path, make_result: MakeResult
+) -> None:
+    nothing = {"accepted": 0, "correct": 0, "confirmed": 0, "certified": None}
+    results = [
+        make_result("certified", **nothing, curve=curve((100, 0, 0, 0))),
+        make_result("score_threshold", questions=0, confirmed=0, certified=None, curve=curve((0, 300, 280, 0))),
+    ]
+    svg, _ = draw(tmp_path / "a", results)
+    assert svg
+
+
 def test_every_policy_is_drawn_in_both_formats(tmp_path: Path, results: list[Result]) -> None:
     svg, pixels = draw(tmp_path / "a", results)
     assert shows(pixels, VERMILLION) and shows(pixels, BLUE)

@@ -209,3 +209,5 @@ def test_settings_are_what_differs_from_the_defaults() -> None:
     assert settings_of(AnnotationConfig(policy="per_mask", workers=4, annotator="oracle")) == {}
     config = AnnotationConfig(policy="thesis", n=8, audit=AuditConfig(precision=0.8))
     assert settings_of(config) == {"n": 8, "audit.precision": 0.8}
+    reasons = AnnotationConfig.model_validate({"oracle": {"reasons": {"wrong_class": 1.0}}})
+    assert settings_of(reasons) == {"oracle.reasons.wrong_class": 1.0}

@@ -1,6 +1,7 @@
 """Stores from which something was dropped: whole at every moment, and honest about what is gone."""
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -54,6 +55,37 @@ def test_embeddings_go_and_the_rest_stays(store: Path) -> None:
     with pytest.raises(SegloopError, match=r"no longer holds embedding: .*`retention`"):
         shard.embeddings(np.array([1]))
     assert (store / ".snakemake_timestamp").stat().st_mtime == 1_000_000_000
+
+
+def test_what_is_read_while_it_is_dropped_is_refused(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = PredictionShard.open(store)
+    whole = Store.array
+
+    def dropped_in_between(self: Store, name: str) -> Any:
+        array = whole(self, name)
+        # Without its chunks an array is zeros.
+        shutil.rmtree(store / name, ignore_errors=True)
+        return array
+
+    monkeypatch.setattr(Store, "array", dropped_in_between)
+    for read in (lambda: shard.embeddings(np.array([1])), shard.rles):
+        with pytest.raises(SegloopError, match=r"5.zarr lost \w+ while it was read: `retention` dropped it"):
+            read()
+
+
+def test_no_reader_meets_half_an_array(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def killed(folder: Path, **_: bool) -> None:
+        seen.append(folder.name)
+
+    monkeypatch.setattr(arrays.shutil, "rmtree", killed)
+    drop_embeddings(store)
+    assert not (store / "embedding").exists() and ".embedding.dropped" in seen
+    monkeypatch.undo()
+    drop_embeddings(store)
+    assert not (store / ".embedding.dropped").exists()
+    assert not any(name.startswith(".") for name in Store(store).attributes["files"])
 
 
 @pytest.mark.parametrize("score", [0.0, 0.5, 0.97, 1.0])

@@ -1,5 +1,6 @@
 """What is damaged in a run directory: every store, hand-over, model, database and file of answers is looked at."""
 
+import shlex
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,7 +16,8 @@ from segloop.config import AnnotationConfig
 from segloop.data.doctor.findings import Finding, Status
 from segloop.errors import SegloopError
 from segloop.files import read_json, read_yaml
-from segloop.runs import START
+from segloop.progress import RunFiles
+from segloop.runs import START, iterations_with
 from segloop.store.arrays import Store
 
 DATABASE: Final = "labelmelite.sqlite"
@@ -25,6 +27,7 @@ MADE: Final = ("resources", "results", "checkpoints")
 _MODEL: Final = "model.json"
 _WEIGHTS: Final = "weights.pt"
 _RESTORE: Final = "restore it from a copy (docs/labelling.md): nobody can make people's answers anew"
+_OF_PEOPLE: Final = ("files of answers", "databases")
 _HANDED_OVER: Final = frozenset({".parquet", ".json", ".npy", ".jsonl", ".pt"})
 
 
@@ -36,6 +39,8 @@ class RunExamination:
     deep: bool
     counts: dict[str, int] = field(default_factory=dict)
     """How many of each kind were looked at."""
+    missing: list[str] = field(default_factory=list)
+    """Steps of complete iterations whose results are gone; nothing misses them until they are needed again."""
     damaged: list[Finding] = field(default_factory=list)
     """What must not be used; `repair` says what to do."""
     without: list[str] = field(default_factory=list)
@@ -58,6 +63,7 @@ class RunExamination:
             "status": int(self.status),
             "counts": self.counts,
             "damaged": found,
+            "missing": self.missing,
             "without_checksum": self.without,
         }
 
@@ -66,6 +72,7 @@ class RunExamination:
         looked = ", ".join(f"{count:,} {kind}" for kind, count in self.counts.items()) or "nothing"
         lines = [f"{self.path}: {looked}"]
         lines += [f"damaged: {one.reason}\n  what to do: {one.repair}" for one in self.damaged]
+        lines += [f"missing: {what}" for what in self.missing]
         shown = self.without if most is None else self.without[:most]
         lines += [f"without a checksum of every byte: {name}" for name in shown]
         if len(shown) < len(self.without):
@@ -98,20 +105,40 @@ def examine_run(run: Path, *, deep: bool) -> RunExamination:
         found.counts[kind] = found.counts.get(kind, 0) + 1
         try:
             whole = _LOOK[kind](path, deep)
-        except SegloopError as error:
-            found.damaged.append(Finding(str(path), "", str(error), _remedy(run, path)))
+        except (SegloopError, OSError) as error:
+            reason = str(error) if isinstance(error, SegloopError) else f"{path} cannot be read ({error})."
+            found.damaged.append(Finding(str(path), "", reason, _remedy(run, kind, path)))
         else:
             if whole is None:
                 found.without.append(str(path))
+    found.missing = list(_missing(run))
     return found
 
 
-def _remedy(run: Path, path: Path) -> str:
-    if path.relative_to(run).parts[0] not in MADE:
+def _remedy(run: Path, kind: str, path: Path) -> str:
+    if kind in _OF_PEOPLE:
         return _RESTORE
     # A folder that is an output of one rule as a whole.
     whole = next((one for one in (path, *path.parents) if one.name in ("model", "shards")), path)
-    return f"rm -r {whole}, then run again: it is made anew, and so is what was made of it"
+    # Snakemake does not miss what nothing but finished steps needed, so that the target has to be named.
+    target = shlex.quote(str(whole.relative_to(run)))
+    return (
+        f"rm -r {shlex.quote(str(whole))}, then run with `-- {target}`, which makes it anew, and once more without, "
+        "which makes anew what was made of it"
+    )
+
+
+def _missing(run: Path) -> Iterator[str]:
+    try:
+        files = RunFiles(run)
+    except SegloopError:
+        return
+    for iteration, _ in iterations_with(run, "summary.json").items():
+        for step in files.steps(iteration):
+            done, parts = len(files.complete(step, iteration)), step.parts(files.config)
+            if done < parts:
+                where = step.patterns(files.config, f"results/iter_{iteration}")[0]
+                yield f"{where}: {done} of {parts} parts of the step {step.name} are there"
 
 
 def _parts(run: Path) -> Iterator[tuple[str, Path]]:

@@ -23,7 +23,7 @@ from segloop.data.on_disk import DiskTable
 from segloop.data.skipped import SkipReport
 from segloop.errors import SegloopError
 from segloop.files import read_document
-from segloop.runs import START
+from segloop.runs import START, iterations_with
 
 
 class Gathered:
@@ -191,9 +191,7 @@ def collected_files(run: Path, iterations: Sequence[int] = ()) -> list[Path]:
     SegloopError
         If there is none, or one that is asked for is missing.
     """
-    found = {
-        int(path.parent.name.removeprefix("iter_")): path for path in run.glob("results/iter_[0-9]*/collected.json")
-    }
+    found = iterations_with(run, "collected.json")
     if not found:
         raise SegloopError(
             f"{run.absolute()} holds no results/iter_*/collected.json. Name the directory of a run whose first "

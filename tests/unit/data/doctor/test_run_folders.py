@@ -1,4 +1,6 @@
+import errno
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +14,13 @@ from labelmelite.store import FILE, Store
 from segloop import integrity
 from segloop.annotation.tables import write_table
 from segloop.cli import main
+from segloop.config import load
 from segloop.data.doctor.findings import Status
 from segloop.data.doctor.run_folders import examine_run
 from segloop.detection.model_files import weights_sha256
 from segloop.errors import SegloopError
 from segloop.files import sha256_file, write_json
+from segloop.runs import record_start
 from segloop.store.arrays import StoreWriter
 
 
@@ -59,25 +63,25 @@ def test_a_whole_run_is_whole(run: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "remedy", "status"),
+    ("name", "made", "status"),
     [
-        ("results/iter_1/tree.zarr/score/c/0", "rm -r {run}/results/iter_1/tree.zarr, then run again", 3),
-        ("results/iter_1/tree.zarr/score/zarr.json", "rm -r {run}/results/iter_1/tree.zarr, then run again", 3),
-        ("results/iter_1/summary.json", "rm -r {run}/results/iter_1/summary.json, then run again", 3),
-        ("results/iter_1/answers.parquet", "rm -r {run}/results/iter_1/answers.parquet, then run again", 3),
-        ("results/iter_1/model/weights.pt", "rm -r {run}/results/iter_1/model, then run again", 3),
-        ("results/iter_1/model/model.json", "rm -r {run}/results/iter_1/model, then run again", 3),
-        ("data/answers/iter_1/answers.jsonl", "restore it from a copy", 4),
-        (f"data/answers/labelmelite/{FILE}", "restore it from a copy", 4),
+        ("results/iter_1/tree.zarr/score/c/0", "results/iter_1/tree.zarr", 3),
+        ("results/iter_1/tree.zarr/score/zarr.json", "results/iter_1/tree.zarr", 3),
+        ("results/iter_1/summary.json", "results/iter_1/summary.json", 3),
+        ("results/iter_1/answers.parquet", "results/iter_1/answers.parquet", 3),
+        ("results/iter_1/model/weights.pt", "results/iter_1/model", 3),
+        ("results/iter_1/model/model.json", "results/iter_1/model", 3),
+        ("data/answers/iter_1/answers.jsonl", "", 4),
+        (f"data/answers/labelmelite/{FILE}", "", 4),
     ],
 )
 def test_each_kind_of_damage_is_named_with_what_to_do(
-    run: Path, capsys: pytest.CaptureFixture[str], name: str, remedy: str, status: int
+    run: Path, capsys: pytest.CaptureFixture[str], name: str, made: str, status: int
 ) -> None:
     flip(run / name, 0 if name.endswith(("jsonl", FILE)) else -3)
     assert main(["doctor", "--deep", "--run", str(run)]) == status
     output = capsys.readouterr().out
-    assert remedy.format(run=run) in output
+    assert (f"rm -r {run}/{made}, then run with `-- {made}`" if made else "restore it from a copy") in output
     whole = run / name.partition(".zarr/")[0]
     assert str(whole) in output
     assert main(["doctor", "--deep", "--json", "--run", str(run)]) == status
@@ -106,3 +110,38 @@ def test_options_that_do_not_fit(run: Path, capsys: pytest.CaptureFixture[str]) 
     for arguments in (["--run", str(run), "x"], [], ["x", "--deep"], ["--run", str(run), "--repaired", "y"]):
         assert main(["doctor", *arguments]) == 1
         assert "error: " in capsys.readouterr().err
+
+
+def test_what_is_to_be_typed_may_be_pasted(run: Path) -> None:
+    folder = run.rename(run.with_name("my run"))
+    flip(folder / "results/iter_1/summary.json")
+    (found,) = examine_run(folder, deep=True).damaged
+    assert shlex.split(found.repair)[:3] == ["rm", "-r", f"{folder}/results/iter_1/summary.json,"]
+
+
+def test_answers_outside_of_the_run_come_from_a_copy(run: Path, tmp_path: Path) -> None:
+    (run / "data/answers").rename(tmp_path / "answers")
+    config = {"annotation": {"answers_root": str(tmp_path / "answers")}}
+    (run / "results/config.yaml").write_text(json.dumps(config))
+    flip(tmp_path / "answers/iter_1/answers.jsonl", 0)
+    found = examine_run(run, deep=True)
+    assert [one.file for one in found.damaged] == [str(tmp_path / "answers/iter_1/answers.jsonl")]
+    assert found.status == Status.UNUSABLE
+
+
+def test_a_file_that_the_disk_cannot_read_is_one_finding(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(integrity, "check", broken)
+    found = examine_run(run, deep=True)
+    # Three documents and the weights.
+    assert len(found.damaged) == 4 and "cannot be read ([Errno 5] Input/output error)" in found.damaged[0].reason
+
+
+def test_what_was_deleted_of_a_complete_iteration_is_missing(run: Path) -> None:
+    record_start(run, load({"pool": {"shards": 2, "truth": {}}}), slurm=False)
+    found = examine_run(run, deep=False)
+    assert "results/iter_1/predictions/*.zarr: 0 of 2 parts of the step predict are there" in found.missing
+    assert "missing: results/iter_1/index.zarr" in found.text(None)
+    assert not any("tree.zarr" in one for one in found.missing)
