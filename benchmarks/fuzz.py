@@ -40,12 +40,12 @@ MEGABYTES = 4096
 """Address space that a process may take; the libraries alone take some two thousand."""
 CASES = {**fuzz_formats.CASES, **fuzz_text.CASES, **fuzz_requests.CASES}
 SHARES = {
-    "masks": 0.86,
-    "json": 0.005,
-    "images": 0.015,
-    "configuration": 0.04,
-    "logs": 0.03,
-    "bundles": 0.03,
+    "masks": 0.7,
+    "json": 0.1,
+    "images": 0.1,
+    "configuration": 0.03,
+    "logs": 0.025,
+    "bundles": 0.025,
     "requests": 0.02,
 }
 """Of all inputs: the cheaper a kind, the more of it."""
