@@ -106,4 +106,4 @@ def _row(name: str, tiles: list[Tile], counts: list[int]) -> list[Tile]:
         row += [*part, *[Tile(None, ("",), empty=True)] * (EACH - count)]
         start += count
     first = row[0]
-    return [replace(first, lines=(f"{name} {first.lines[0]}".strip(),), empty=False), *row[1:]]
+    return [replace(first, lines=(f"{name} {first.lines[0]}".strip(),)), *row[1:]]

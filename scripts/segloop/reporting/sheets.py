@@ -31,7 +31,7 @@ class Tile:
     marked
         Frame the picture and print the last line in the colour of warnings.
     empty
-        Draw nothing: a place in a row that keeps its columns.
+        There is no picture to be missed: draw the captions alone, so that a row keeps its columns.
     """
 
     picture: Pixels | None
@@ -107,12 +107,10 @@ def _head(draw: ImageDraw.ImageDraw, sheet: Sheet, notes: Sequence[str]) -> None
 def _draw_tile(canvas: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, corner: tuple[int, int], side: int) -> None:
     left, top = corner
     square = (left, top, left + side - 1, top + side - 1)
-    if tile.empty:
-        return
-    if tile.picture is None:
+    if tile.picture is None and not tile.empty:
         draw.rectangle(square, fill=PALE)
         draw.text((left + side // 2, top + side // 2), "no image", GREY, _font(_CAPTION), anchor="mm")
-    else:
+    elif tile.picture is not None:
         canvas.paste(Image.fromarray(np.ascontiguousarray(tile.picture)), corner)
     if tile.marked:
         draw.rectangle((left - 4, top - 4, left + side + 3, top + side + 3), outline=VERMILLION, width=3)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from segloop import integrity
 from segloop.annotation.people import COMPLETE, check_complete
-from segloop.config import AnnotationConfig
+from segloop.config import AnnotationConfig, load
 from segloop.data.doctor.findings import Finding, Status
 from segloop.errors import SegloopError
 from segloop.files import read_json, read_yaml
@@ -129,9 +129,13 @@ def _remedy(run: Path, kind: str, path: Path) -> str:
 
 
 def _missing(run: Path) -> Iterator[str]:
+    config = _config(run)
     try:
-        files = RunFiles(run)
+        files = RunFiles(run, load(config)) if config is not None else None
     except SegloopError:
+        # A configuration of another version: what its steps wrote is not known.
+        files = None
+    if files is None:
         return
     for iteration, _ in iterations_with(run, "summary.json").items():
         for step in files.steps(iteration):
@@ -166,14 +170,23 @@ def _is_handed_over(path: Path) -> bool:
 
 
 def _answers_root(run: Path) -> Path:
+    try:
+        return run / str((_config(run) or {})["annotation"]["answers_root"])
+    except (KeyError, TypeError):
+        return run / AnnotationConfig().answers_root
+
+
+def _config(run: Path) -> dict[str, Any] | None:
+    """Return the configuration of a run from where it is written first; None where it cannot be read."""
     for path, read in ((run / START, read_json), (run / "results" / "config.yaml", read_yaml)):
         try:
             content = read(path)
-            config = content["config"] if path.name == Path(START).name else content
-            return run / str(config["annotation"]["answers_root"])
+            config: Any = content["config"] if path.name == START.name else content
         except (SegloopError, OSError, KeyError, TypeError, ValueError):
             continue
-    return run / AnnotationConfig().answers_root
+        if isinstance(config, dict):
+            return config
+    return None
 
 
 def _store(path: Path, deep: bool) -> bool | None:
