@@ -122,7 +122,9 @@ class BundleSession:
         missing = sum(name not in answers for name in shell.items)
         if missing:
             raise ApiError("bad_request", f"{missing} masks of this task have no answer yet.")
-        if seconds < _LEAST_SECONDS * len(shell.items):
+        # A page that was loaded again has counted from 0 on; what its answers took stands in them.
+        spent = max(seconds, sum(answers[name].seconds for name in shell.items))
+        if spent < _LEAST_SECONDS * len(shell.items):
             return {"accepted": False, "message": "That was too fast. Look again, then submit.", "submitted": 0}
         event = Event("bundle", 0, _SUBMIT, {"bundle": self.name}, task=task, seconds=None)
         self.store.write_now(lambda c: self._append_once(c, annotator, event))
@@ -217,12 +219,12 @@ class BundleSession:
         return {row["task"] for row in rows if row["task"] in self._tasks}
 
     def _answers(self, annotator: str) -> dict[str, Answered]:
-        """Return the last answer of somebody to each item, with the time that all took."""
+        """Return the last answer of somebody to each item, with the longest time that one says: pages send totals."""
         sql = "SELECT item, payload, seconds FROM event WHERE annotator = ? AND kind = ? ORDER BY seq"
         found: dict[str, Answered] = {}
         for row in self.store.read_now(lambda c: c.execute(sql, (annotator, _ANSWER)).fetchall()):
             before = found[row["item"]].seconds if row["item"] in found else 0.0
-            found[row["item"]] = Answered(json.loads(row["payload"]), before + (row["seconds"] or 0.0))
+            found[row["item"]] = Answered(json.loads(row["payload"]), max(before, row["seconds"] or 0.0))
         return found
 
     def _write(self, annotator: str) -> None:

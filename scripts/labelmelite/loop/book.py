@@ -47,6 +47,13 @@ class Item:
     node: int | None
     draw: int | None
     replies: list[LogEvent] = field(default_factory=list)
+    counted: float = 0.0
+    """Seconds that stand in records."""
+
+    @property
+    def spent(self) -> float:
+        """Seconds that it took: a page says with each reply how long it took in all."""
+        return max((reply.seconds or 0.0 for reply in self.replies), default=0.0)
 
 
 @dataclass
@@ -69,6 +76,11 @@ class Task:
     def answered(self) -> int:
         """Items that have a reply."""
         return sum(bool(item.replies) for item in self.items.values())
+
+    @property
+    def spent(self) -> float:
+        """Seconds that its items took."""
+        return sum(item.spent for item in self.items.values())
 
 
 Question = tuple[bytes, str]
@@ -168,12 +180,12 @@ class Book:
         if task.end is None:
             return
         if task.end == "aside":
-            self._put(self.aside, task, item, [event])
+            self._put(self.aside, task, item)
         elif task.kind != "questions":
-            self._drawn(task, item, [event])
+            self._drawn(task, item)
         elif item.purpose in COUNTED_PURPOSES:
             # Gold and repeats are judged by what was said first; a change of them is kept in the log alone.
-            self._put(self.records, task, item, [event])
+            self._put(self.records, task, item)
 
     def _end(self, task: Task, event: LogEvent) -> None:
         if task.end is not None:
@@ -185,17 +197,16 @@ class Book:
         answered = [item for item in task.items.values() if item.replies]
         for item in sorted(answered, key=lambda one: one.replies[-1].seq):
             if task.kind != "questions":
-                self._drawn(task, item, item.replies)
+                self._drawn(task, item)
             else:
-                self._put(self.aside if task.end == "aside" else self.records, task, item, item.replies)
+                self._put(self.aside if task.end == "aside" else self.records, task, item)
 
     # --- records
 
-    def _put(self, target: list[Record], task: Task, item: Item, replies: list[LogEvent]) -> None:
-        last = replies[-1]
+    def _put(self, target: list[Record], task: Task, item: Item) -> None:
+        last, seconds = item.replies[-1], self._fresh_seconds(item)
         number = self._numbers[item.key, task.annotator, item.purpose]
         self._numbers[item.key, task.annotator, item.purpose] += 1
-        seconds = self._seconds(replies)
         target.append(
             {
                 "schema": RECORD_SCHEMA,
@@ -223,10 +234,13 @@ class Book:
             if item.purpose == "gold":
                 self.gold[task.annotator].append(target[-1])
 
-    def _drawn(self, task: Task, item: Item, replies: list[LogEvent]) -> None:
+    def _drawn(self, task: Task, item: Item) -> None:
         """Put down an edit or a redraw; an edit that changes nothing is none."""
-        last, seconds = replies[-1], self._seconds(replies)
+        last = item.replies[-1]
         after = last.payload["after"]
+        if task.kind == "edits" and after in (None, last.payload["before"]):
+            return
+        seconds = self._fresh_seconds(item)
         record: Record = {
             "schema": RECORD_SCHEMA,
             "prediction": item.prediction,
@@ -239,7 +253,7 @@ class Book:
         }
         if task.kind == "redraws":
             self.redraws.append({"redraw_id": f"{item.id}-{last.seq}"} | record)
-        elif after is not None and after != last.payload["before"]:
+        else:
             self.edits.append({"edit_id": f"{item.id}-{last.seq}"} | record)
             self._refuse(task, item, last)
 
@@ -250,10 +264,12 @@ class Book:
             return
         said = {"reply": "no", "reason": "bad_boundary", "default_used": False}
         event = LogEvent(last.seq, task.annotator, "answer", task.id, item.id, said, 0.0, last.time)
-        self._put(self.records, task, replace(item, purpose="decide"), [event])
+        self._put(self.records, task, replace(item, purpose="decide", replies=[event], counted=0.0))
 
-    def _seconds(self, replies: list[LogEvent]) -> float:
-        return min(sum(reply.seconds or 0.0 for reply in replies), self.most_seconds)
+    def _fresh_seconds(self, item: Item) -> float:
+        """Return the seconds of an item that no record holds yet, so that its records add up to what it took."""
+        before, item.counted = item.counted, min(item.spent, self.most_seconds)
+        return item.counted - before
 
     # --- questions about it
 

@@ -300,7 +300,8 @@ class LoopSession(LoopState):
             raise _gone()
 
     def _too_fast(self, task: Task, seconds: float) -> bool:
-        elapsed = max(0.0, min(seconds, self.store.clock.now() - task.dealt))
+        # A page that was loaded again has counted from 0 on; what its answers took stands in them.
+        elapsed = min(max(seconds, task.spent), self.store.clock.now() - task.dealt)
         return task.kind == "questions" and elapsed < self.settings.least_seconds * task.answered
 
     # --- what is shown

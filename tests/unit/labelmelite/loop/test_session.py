@@ -143,7 +143,20 @@ def test_who_is_faster_than_eyes_is_set_aside(serve):
     assert len(served.session.book.aside) == count
 
 
-def test_time_on_one_item_is_bounded_and_added_up(serve):
+def test_a_page_that_was_loaded_again_loses_no_task(serve):
+    served = serve({"least_seconds": 0.7}, policy="per_mask", questions=10)
+    task = served.task()
+    served.send("ann", task, *(served.say(item, served.truth_of(item)) for item in task["items"]))
+    served.time.seconds += 120
+    assert served.session.submit("ann", task["id"], 1.2)["accepted"]
+    # No page says more than has passed.
+    task = served.task()
+    served.send("ann", task, *(served.say(item, "yes", seconds=100.0) for item in task["items"]))
+    served.time.seconds += 1
+    assert not served.session.submit("ann", task["id"], 500.0)["accepted"]
+
+
+def test_time_on_one_item_is_bounded_and_counted_once(serve):
     served = serve({"most_seconds": 50.0}, policy="per_mask", questions=12)
     task = served.task()
     served.send("ann", task, served.say(task["items"][0], "yes", seconds=1e5), served.say(task["items"][1], "no"))
@@ -151,9 +164,14 @@ def test_time_on_one_item_is_bounded_and_added_up(serve):
     served.session.submit("ann", task["id"], 60.0)
     served.session.wait()
     spent = {record["prediction"]: record for record in served.session.records()}
-    assert [spent[served.prediction(item)]["seconds"] for item in task["items"][:2]] == [50.0, 5.0]
-    assert spent[served.prediction(task["items"][1])]["price"] == pytest.approx(5.0 / 3600 * 18)
+    assert [spent[served.prediction(item)]["seconds"] for item in task["items"][:2]] == [50.0, 3.0]
+    assert spent[served.prediction(task["items"][1])]["price"] == pytest.approx(3.0 / 3600 * 18)
     assert spent[served.prediction(task["items"][1])]["reply"] == "yes"
+    # Changes after the end are records of their own; together they say what the item took.
+    served.send("ann", task, served.say(task["items"][1], "no", seconds=7.0))
+    served.send("ann", task, served.say(task["items"][1], "yes", seconds=0.0))
+    of_it = [one for one in served.session.records() if one["prediction"] == served.prediction(task["items"][1])]
+    assert [one["seconds"] for one in of_it] == [3.0, 4.0, 0.0]
 
 
 @pytest.mark.parametrize(
