@@ -35,8 +35,11 @@ class Work(Protocol):
         """Keep a task for longer."""
         ...
 
-    def submit(self, annotator: str, task: str, seconds: float) -> dict[str, Any]:
-        """End a task; return {"accepted", "message", "submitted"}: `submitted` counts this person's tasks so far."""
+    def submit(self, annotator: str, task: str, seconds: float, submission: str = "") -> dict[str, Any]:
+        """End a task; return {"accepted", "message", "submitted"}.
+
+        `submitted` counts this person's tasks so far in this submission of a platform (`crowd.submission_of`).
+        """
         ...
 
     def give_back(self, annotator: str, task: str) -> None:

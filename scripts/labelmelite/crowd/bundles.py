@@ -115,7 +115,7 @@ class BundleSession:
         self._task(annotator, task)
         return {"expires": iso(self.store.clock.now() + 86_400)}
 
-    def submit(self, annotator: str, task: str, seconds: float) -> dict[str, Any]:
+    def submit(self, annotator: str, task: str, seconds: float, submission: str = "") -> dict[str, Any]:
         """End a task; with the last one, write the answered bundle."""
         shell = self._task(annotator, task)
         answers = self._answers(annotator)
@@ -126,12 +126,14 @@ class BundleSession:
         spent = max(seconds, sum(answers[name].seconds for name in shell.items))
         if spent < _LEAST_SECONDS * len(shell.items):
             return {"accepted": False, "message": "That was too fast. Look again, then submit.", "submitted": 0}
-        event = Event("bundle", 0, _SUBMIT, {"bundle": self.name}, task=task, seconds=None)
+        payload = {"bundle": self.name} | ({"submission": submission} if submission else {})
+        event = Event("bundle", 0, _SUBMIT, payload, task=task, seconds=None)
         self.store.write_now(lambda c: self._append_once(c, annotator, event))
         done = self._submitted(annotator)
         if len(done) == len(self._tasks):
             self._write(annotator)
-        return {"accepted": True, "message": "Thank you.", "submitted": len(done)}
+        now = sum(said == submission for said in done.values())
+        return {"accepted": True, "message": "Thank you.", "submitted": now}
 
     def give_back(self, annotator: str, task: str) -> None:
         """Do nothing: the task stays this person's."""
@@ -213,10 +215,13 @@ class BundleSession:
                 connection, annotator, self.store.clock.now(), Event(client, 0, _SUBMIT, event.payload, task=event.task)
             )
 
-    def _submitted(self, annotator: str) -> set[str]:
-        sql = "SELECT task FROM event WHERE annotator = ? AND kind = ?"
+    def _submitted(self, annotator: str) -> dict[str, str]:
+        """Return the tasks that somebody has submitted, each with the submission of a platform that it was in."""
+        sql = "SELECT task, payload FROM event WHERE annotator = ? AND kind = ?"
         rows = self.store.read_now(lambda c: c.execute(sql, (annotator, _SUBMIT)).fetchall())
-        return {row["task"] for row in rows if row["task"] in self._tasks}
+        return {
+            row["task"]: json.loads(row["payload"]).get("submission", "") for row in rows if row["task"] in self._tasks
+        }
 
     def _answers(self, annotator: str) -> dict[str, Answered]:
         """Return the last answer of somebody to each item, with the longest time that one says: pages send totals."""

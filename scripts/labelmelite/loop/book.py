@@ -71,11 +71,18 @@ class Task:
     dealt: float
     expires: float
     end: End | None = None
+    submission: str | None = None
+    """That it was submitted in, as `crowd.submission_of` says; None: it was not."""
 
     @property
     def answered(self) -> int:
         """Items that have a reply."""
         return sum(bool(item.replies) for item in self.items.values())
+
+    @property
+    def whole(self) -> bool:
+        """Whether every item has a reply."""
+        return self.answered == len(self.items)
 
     @property
     def spent(self) -> float:
@@ -109,6 +116,8 @@ class Book:
         self.records: list[Record] = []
         self.aside: list[Record] = []
         self.edits: list[Record] = []
+        self.handled: set[bytes] = set()
+        """Masks that somebody was to edit and has, or has said to be right as they are, or none."""
         self.redraws: list[Record] = []
         self.voters: dict[Question, set[str]] = defaultdict(set)
         """Who has answered a question so that it counts."""
@@ -188,6 +197,8 @@ class Book:
             self._put(self.records, task, item)
 
     def _end(self, task: Task, event: LogEvent) -> None:
+        if event.payload["how"] == "submitted" and task.submission is None:
+            task.submission = event.payload.get("submission", "")
         if task.end is not None:
             return
         task.end = event.payload["how"]
@@ -236,6 +247,8 @@ class Book:
 
     def _drawn(self, task: Task, item: Item) -> None:
         """Put down an edit or a redraw; an edit that changes nothing is none."""
+        if task.kind == "edits":
+            self.handled.add(item.key)
         last = item.replies[-1]
         after = last.payload["after"]
         if task.kind == "edits" and after in (None, last.payload["before"]):
@@ -272,6 +285,10 @@ class Book:
         return item.counted - before
 
     # --- questions about it
+
+    def submitted(self, annotator: str, submission: str) -> int:
+        """Return how many tasks somebody has submitted in a submission of a platform; "" where there is none."""
+        return sum(one.annotator == annotator and one.submission == submission for one in self.tasks.values())
 
     def of(self, annotator: str, kind: Kind) -> Task | None:
         """Return the task of a kind that somebody has begun, if there is one."""

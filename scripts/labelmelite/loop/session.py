@@ -81,20 +81,22 @@ class LoopSession(LoopState):
             owned.expires = self.store.clock.now() + self.settings.lease_seconds
             return {"expires": iso(owned.expires)}
 
-    def submit(self, annotator: str, task: str, seconds: float) -> dict[str, Any]:
+    def submit(self, annotator: str, task: str, seconds: float, submission: str = "") -> dict[str, Any]:
         """End a task; return {"accepted", "message", "submitted"}. A task that was too fast is set aside."""
 
-        def end(connection: sqlite3.Connection) -> Task:
+        def end(connection: sqlite3.Connection) -> tuple[Task, int]:
             with self.lock:
                 owned = self._task_of(annotator, task)
+                fast = self._too_fast(owned, seconds)
                 if owned.end is None:
-                    how = "aside" if self._too_fast(owned, seconds) else "submitted"
-                    self.end(connection, owned, how, seconds)
-                return owned
+                    self.end(connection, owned, "aside" if fast else "submitted", seconds, submission)
+                elif owned.end == "expired" and owned.submission is None and owned.whole and not fast:
+                    # Its answers count already; whoever gave all of them has done the task, if a little late.
+                    self.end(connection, owned, "submitted", seconds, submission)
+                return owned, self.book.submitted(annotator, submission)
 
-        owned = self.write(end)
+        owned, submitted = self.write(end)
         self.thinking.ask()
-        submitted = sum(one.annotator == annotator and one.end == "submitted" for one in self.book.tasks.values())
         if owned.end == "aside":
             text = "That was faster than anybody can look at so many masks. These answers were set aside."
             return {"accepted": False, "message": text, "submitted": submitted}

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from labelmelite import http, security
-from labelmelite.crowd import completion, form
+from labelmelite.crowd import completion, form, submission_of
 from labelmelite.errors import ApiError
 from labelmelite.loop.session import LoopSession
 from labelmelite.work import Work
@@ -82,7 +82,8 @@ async def submit(request: Request) -> Response:
     seconds = float(http.field(await http.body(request), "seconds", (int, float)))
     if not 0 <= seconds < 1e9:
         raise ApiError("bad_request", "The seconds of a task are a number from 0 on.")
-    result = await run_in_threadpool(work_of(request).submit, person.id, _task(request), seconds)
+    submission = submission_of(request.app.state.guard.salt, person.crowd.get("submission"))
+    result = await run_in_threadpool(work_of(request).submit, person.id, _task(request), seconds, submission)
     submitted = result.pop("submitted")
     target = completion(request.app.state.settings, person, submitted) if result["accepted"] else None
     return http.answer(result | {"completion": target, "form": form(person) if target else None})

@@ -177,6 +177,21 @@ def test_reading_it_again_finds_the_answers(page: Page, store: Store, tmp_path: 
     assert again.next_task("somebody else", "questions", None, [])["task"]["id"] == task["id"]
 
 
+def test_tasks_count_in_the_submission_that_they_were_submitted_in(page: Page, store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    session = BundleSession(folder / "b.json", str(folder), store, Settings(data=folder).question)
+    counts = []
+    for kind, submission in (("questions", "a"), ("edits", "b")):
+        task = session.next_task("p", kind, None, [])["task"]
+        said = {"reply": "yes"} if kind == "questions" else {"before": None, "after": None}
+        answers = [
+            {"client_no": n, "item": item["id"], "seconds": 2.0} | said for n, item in enumerate(task["items"])
+        ]
+        session.answer("p", task["id"], kind, answers)
+        counts.append(session.submit("p", task["id"], 60.0, submission)["submitted"])
+    assert counts == [1, 1] and session.next_task("p", "questions", None, [])["complete"]
+
+
 def test_files_that_are_no_bundle(tmp_path: Path, store: Store) -> None:
     question = Settings(data=tmp_path).question
     path = tmp_path / "x.json"

@@ -131,6 +131,7 @@ def test_where_people_go_in_the_end(settings: Settings) -> None:
     visitor = crowd.visitor(settings, "mturk", MTURK)
     worker = person(adapter="mturk", **visitor.kept)
     assert crowd.completion(settings, worker, 1) == "https://workersandbox.mturk.com/mturk/externalSubmit"
+    assert crowd.completion(settings, worker, 0) is None
     assert crowd.form(worker) == {"assignmentId": "A1", "annotator": "p1"}
     assert crowd.form(somebody) == {}
 
