@@ -46,6 +46,10 @@ class Work(Protocol):
         """End a task before all of it is answered."""
         ...
 
+    def place(self, annotator: str, item: str) -> tuple[str, str]:
+        """Return where the image of an item lies: a folder or URL base, and a name in it."""
+        ...
+
     def crop(self, annotator: str, item: str, out: int, pixels: Pixels) -> bytes:
         """Return the plain crop of an item as JPEG, `out` pixels a side."""
         ...

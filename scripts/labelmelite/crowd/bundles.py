@@ -19,7 +19,7 @@ from labelmelite import http
 from labelmelite.clock import iso
 from labelmelite.crowd.answered import Answered, answered_bundle, written
 from labelmelite.errors import ApiError
-from labelmelite.events import Event, append, repeated
+from labelmelite.events import BUNDLE, Event, append, repeated
 from labelmelite.images import Pixels
 from labelmelite.loop import showing
 from labelmelite.loop.answering import answer_event, checked_drawing
@@ -139,6 +139,10 @@ class BundleSession:
         """Do nothing: the task stays this person's."""
         self._task(annotator, task)
 
+    def place(self, annotator: str, item: str) -> tuple[str, str]:
+        """Return where the image of an item lies."""
+        return self.root, self._of(item).file_name
+
     def crop(self, annotator: str, item: str, out: int, pixels: Pixels) -> bytes:
         """Return the plain crop of an item as JPEG."""
         one = self._of(item)
@@ -209,7 +213,7 @@ class BundleSession:
         return {"client_no": number, "seq": append(connection, annotator, self.store.clock.now(), event)}
 
     def _append_once(self, connection: sqlite3.Connection, annotator: str, event: Event) -> None:
-        client = f"bundle {event.task}"
+        client = f"{BUNDLE}{event.task}"
         if repeated(connection, annotator, client, 0) is None:
             append(
                 connection, annotator, self.store.clock.now(), Event(client, 0, _SUBMIT, event.payload, task=event.task)

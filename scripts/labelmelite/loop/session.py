@@ -114,6 +114,11 @@ class LoopSession(LoopState):
         self.write(end)
         self.thinking.ask()
 
+    def place(self, annotator: str, item: str) -> tuple[str, str]:
+        """Return where the image of an item lies."""
+        path = self.iteration.run / self.picture(annotator, item).file_name
+        return str(path.parent), path.name
+
     def crop(self, annotator: str, item: str, out: int, pixels: Pixels) -> bytes:
         """Return the plain crop of an item as JPEG."""
         picture = self.picture(annotator, item)
@@ -124,8 +129,7 @@ class LoopSession(LoopState):
 
     def image(self, annotator: str, item: str, side: int | None, pixels: Pixels) -> tuple[bytes, str]:
         """Return the whole image of an item and its media type."""
-        path = self.iteration.run / self.picture(annotator, item).file_name
-        return pixels.upright(str(path.parent), path.name, side)
+        return pixels.upright(*self.place(annotator, item), side)
 
     def picture(self, annotator: str, item: str) -> Picture:
         """Return what is shown of an item: one of somebody's own tasks, or a prediction of the tree or the map.

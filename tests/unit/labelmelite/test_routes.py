@@ -1,6 +1,8 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from pycocotools.coco import COCO
 from starlette.testclient import TestClient
 
 from labelmelite.routes.pages import PAGES
+from labelmelite.store import Store
 
 from .conftest import Page, rectangle
 
@@ -91,6 +94,28 @@ def test_pixels_as_they_are_and_scaled(page: Page, tmp_path: Path) -> None:
     with Image.open(tmp_path / "small.jpg") as image:
         assert image.size == (16, 12)
     assert page.get("/api/datasets/1/images/1/pixels?side=x").status_code == 400
+
+
+def test_a_browser_asks_whether_the_picture_that_it_has_is_still_right(
+    page: Page, store: Store, tmp_path: Path
+) -> None:
+    def get(path: str, tag: str = "") -> Any:
+        return page.client.get(path, headers={**page.headers, "If-None-Match": tag})
+
+    path = "/api/datasets/1/images/1/pixels"
+    first = get(path)
+    tag = first.headers["etag"]
+    assert first.headers["cache-control"] == "private, no-cache"
+    again = get(path, f'"other", W/{tag}')
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+    assert get(f"{path}?side=16", tag).status_code == 200
+    # The number stands for another file after the folder has changed.
+    (tmp_path / "images" / "new.png").write_bytes((tmp_path / "images" / "a.png").read_bytes())
+    store.write_now(lambda c: c.execute("UPDATE image SET file_name = 'new.png' WHERE id = 1").rowcount)
+    other = get(path, tag)
+    assert other.status_code == 200 and other.headers["etag"] != tag
+    os.utime(tmp_path / "images" / "new.png", ns=(1, 1))
+    assert get(path, other.headers["etag"]).status_code == 200
 
 
 def test_an_image_that_fails_to_decode_is_told(page: Page, tmp_path: Path) -> None:
