@@ -10,7 +10,11 @@ from PIL import Image
 from pycocotools.coco import COCO
 from starlette.testclient import TestClient
 
+from labelmelite import events
+from labelmelite.exporting import Export
+from labelmelite.importing import import_source
 from labelmelite.routes.pages import PAGES
+from labelmelite.sources.coco import CocoSource
 from labelmelite.store import Store
 
 from .conftest import Page, rectangle
@@ -152,6 +156,32 @@ def test_export_opens_with_pycocotools_and_holds_what_was_drawn(page: Page, tmp_
     assert found.cats[new["category_id"]]["name"] == "zebra"
     assert found.anns[5]["iscrowd"] == 1 and found.anns[2]["score"] == 0.5
     assert json.loads(response.content)["info"] == {"description": "three pictures"}
+
+
+def test_an_export_lists_every_category_and_keeps_every_id(store: Store, coco: Path) -> None:
+    value = json.loads(coco.read_text())
+    value["annotations"][0]["id"] = 0
+    coco.write_text(json.dumps(value))
+    import_source(store, CocoSource(coco, str(coco.parent / "images")))
+    export = store.read_now(lambda c: Export(c, 1))
+    parts = [store.read_now(export.head)]
+    made = {"client_no": 1, "kind": "create", "dataset": 1, "image": 2, "object": "007"}
+    event = events.parse(made | {"payload": {"category": "made meanwhile", "after": rectangle(2, 2, 3, 3)}}, "c")
+    store.write_now(lambda c: events.accept(c, "p", 0.0, event))
+    for images in export.pieces():
+        parts.append(", ".join(store.read_now(lambda c, images=images: export.annotations(c, images))))
+    found = json.loads("".join([*parts, store.read_now(export.tail)]))
+    assert found["categories"] == [
+        {"id": 3, "name": "cat", "definition": "A small animal."},
+        {"id": 7, "name": "dog"},
+        {"id": 8, "name": "made meanwhile"},
+    ]
+    assert [(one["id"], one["category_id"], one.get("object")) for one in found["annotations"]] == [
+        (0, 3, None),
+        (2, 7, None),
+        (5, 7, None),
+        (6, 8, "007"),
+    ]
 
 
 def test_the_owner_imports_a_set_and_a_folder(join: Callable[..., Page], coco: Path) -> None:
