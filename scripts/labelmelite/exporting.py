@@ -57,7 +57,8 @@ class Export:
             "SELECT number, name, definition FROM category WHERE dataset = ? ORDER BY number", (self.dataset,)
         )
         kinds = [
-            {"id": row["number"], "name": row["name"]} | ({"definition": row["definition"]} if row["definition"] else {})
+            {"id": row["number"], "name": row["name"]}
+            | ({"definition": row["definition"]} if row["definition"] else {})
             for row in rows
         ]
         return f'], "categories": {json.dumps(kinds, ensure_ascii=False)}}}\n'

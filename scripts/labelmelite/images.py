@@ -95,7 +95,9 @@ class Pixels:
         if not there:
             raise ApiError("not_found", f"The image file {_short(name)} is missing.")
         if not os.access(path, os.R_OK):
-            raise ApiError("forbidden", f"The server may not read the image {_short(name)}. Give its user the right to.")
+            raise ApiError(
+                "forbidden", f"The server may not read the image {_short(name)}. Give its user the right to."
+            )
         return path
 
     def tag(self, root: str, name: str, what: str) -> str:

@@ -147,7 +147,7 @@ def read_settings(path: Path | None, defaults: dict[str, Any] | None = None, **o
         raise SegloopError(f"{path or 'the command line'}: {name}: {first['msg']}.") from None
     if settings.copies is not None and settings.copies.resolve() == settings.data.resolve():
         raise SegloopError(
-            f"copies of the database would replace the database itself: --copies and --data both name {settings.copies}. "
+            f"--copies and --data both name {settings.copies}: copies would replace the database itself. "
             "Name another folder with --copies."
         )
     if not settings.tokens and settings.host not in LOOPBACK:

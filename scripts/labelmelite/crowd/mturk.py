@@ -4,8 +4,8 @@ The pages are an external question (https://docs.aws.amazon.com/AWSMechTurk/late
 MTurk shows `/mturk?token=...` in a frame and adds assignmentId, hitId, workerId and turkSubmitTo. The sandbox is the
 default, where nothing is paid. Credentials are found by boto3 itself; the labelling server never sees them.
 
-Assignments are approved when the server has accepted a task that was submitted in them. Nothing is ever rejected by itself:
-a rejection harms a worker, so that it is left to a person.
+Assignments are approved when the server has accepted a task that was submitted in them. Nothing is ever rejected by
+itself: a rejection harms a worker, so that it is left to a person.
 """
 
 import sqlite3

@@ -184,9 +184,7 @@ def test_tasks_count_in_the_submission_that_they_were_submitted_in(page: Page, s
     for kind, submission in (("questions", "a"), ("edits", "b")):
         task = session.next_task("p", kind, None, [])["task"]
         said = {"reply": "yes"} if kind == "questions" else {"before": None, "after": None}
-        answers = [
-            {"client_no": n, "item": item["id"], "seconds": 2.0} | said for n, item in enumerate(task["items"])
-        ]
+        answers = [{"client_no": n, "item": item["id"], "seconds": 2.0} | said for n, item in enumerate(task["items"])]
         session.answer("p", task["id"], kind, answers)
         counts.append(session.submit("p", task["id"], 60.0, submission)["submitted"])
     assert counts == [1, 1] and session.next_task("p", "questions", None, [])["complete"]

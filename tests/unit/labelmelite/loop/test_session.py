@@ -279,7 +279,7 @@ def test_a_moment_of_full_disk_stops_nothing_for_good(serve, monkeypatch):
         patched.setattr(served.session, "_look_ahead", full)
         served.session.submit("ann", task["id"], 60.0)
         wait_until(lambda: tries > 2)
-        with pytest.raises(ApiError, match="cannot be chosen.*No space left") as refused:
+        with pytest.raises(ApiError, match=r"cannot be chosen: .*No space left") as refused:
             served.task("ben")
         assert refused.value.status == 503
     wait_until(lambda: served.session.thinking.failure is None)
