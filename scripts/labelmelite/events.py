@@ -20,6 +20,9 @@ from segloop.data.masks import MaskError, Rle
 KINDS: Final = ("create", "edit", "delete", "restore", "rename")
 MAX_NAME: Final = 200
 MAX_SECONDS: Final = 3600.0
+SERVER: Final = "loop"
+BUNDLE: Final = "bundle "
+"""Stand for the client of events that the server makes itself, about tasks of the loop and of bundles."""
 
 
 class Conflict(ApiError):
@@ -49,6 +52,11 @@ class Event:
     redoes_no: int | None = None
     seconds: float | None = None
     tool: str | None = None
+
+
+def is_reserved(client: str) -> bool:
+    """Return whether a name is one of the server's own: a page under it could take a number that the server needs."""
+    return client == SERVER or client.startswith(BUNDLE)
 
 
 def append(connection: sqlite3.Connection, annotator: str, now: float, event: Event) -> int:

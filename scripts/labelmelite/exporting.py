@@ -29,9 +29,6 @@ class Export:
 
     def head(self, connection: sqlite3.Connection) -> str:
         """Return everything before the annotations."""
-        kinds = connection.execute(
-            "SELECT number, name FROM category WHERE dataset = ? ORDER BY number", (self.dataset,)
-        )
         rows = connection.execute(
             "SELECT id, number, file_name, width, height, state FROM image WHERE dataset = ? ORDER BY id",
             (self.dataset,),
@@ -52,12 +49,19 @@ class Export:
         self._taken = {int(row["id"]) for row in ids if _is_number(row["id"])}
         self._number = max(self._taken, default=0)
         self._places = sorted(self._images)
-        value = {
-            **self._head,
-            "categories": [{"id": row["number"], "name": row["name"]} for row in kinds],
-            "images": images,
-        }
-        return json.dumps(value, ensure_ascii=False)[:-1] + ', "annotations": ['
+        return json.dumps({**self._head, "images": images}, ensure_ascii=False)[:-1] + ', "annotations": ['
+
+    def tail(self, connection: sqlite3.Connection) -> str:
+        """Return everything behind the annotations: the categories, with those that were made meanwhile."""
+        rows = connection.execute(
+            "SELECT number, name, definition FROM category WHERE dataset = ? ORDER BY number", (self.dataset,)
+        )
+        kinds = [
+            {"id": row["number"], "name": row["name"]}
+            | ({"definition": row["definition"]} if row["definition"] else {})
+            for row in rows
+        ]
+        return f'], "categories": {json.dumps(kinds, ensure_ascii=False)}}}\n'
 
     def pieces(self) -> Iterator[list[int]]:
         """Yield groups of images whose annotations are written together."""
@@ -108,4 +112,5 @@ class Export:
 
 
 def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdigit() and 0 < int(name) < 1 << 53
+    # As files write numbers: "007" is a name.
+    return name.isascii() and name.isdigit() and str(int(name)) == name and int(name) < 1 << 53

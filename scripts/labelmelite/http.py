@@ -3,10 +3,12 @@
 import json
 import math
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from labelmelite.errors import ApiError
 from segloop.data.coco_tables import is_unicode
@@ -104,6 +106,23 @@ def echoed(value: Any) -> int | None:
 def answer(value: Any, status: int = 200) -> Answer:
     """Return a JSON response that nobody stores."""
     return Answer(value, status, headers={"Cache-Control": "no-store"})
+
+
+async def picture(request: Request, tag: Callable[[], str], make: Callable[[], tuple[bytes, str]]) -> Response:
+    """Return a picture, or 304 when the browser has it: it asks each time, because the file may have become another.
+
+    Parameters
+    ----------
+    tag, make
+        Called in a thread: the ETag of the picture; its bytes and media type.
+    """
+    found = await run_in_threadpool(tag)
+    headers = {"Cache-Control": "private, no-cache", "ETag": found}
+    had = [one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")]
+    if found in had:
+        return Response(status_code=304, headers=headers)
+    data, media = await run_in_threadpool(make)
+    return Response(data, media_type=media, headers=headers)
 
 
 def _too_large(limit: int) -> ApiError:

@@ -88,9 +88,24 @@ class Pixels:
             raise ApiError(
                 "forbidden", f"{name} lies outside the allowed image folders. Start the server with --allow FOLDER."
             )
-        if not path.is_file():
-            raise ApiError("not_found", f"The image file {name} is missing.")
+        try:
+            there = path.is_file()
+        except OSError as error:
+            raise ApiError("not_found", f"The image file {_short(name)} cannot be opened: {error.strerror}.") from None
+        if not there:
+            raise ApiError("not_found", f"The image file {_short(name)} is missing.")
+        if not os.access(path, os.R_OK):
+            raise ApiError(
+                "forbidden", f"The server may not read the image {_short(name)}. Give its user the right to."
+            )
         return path
+
+    def tag(self, root: str, name: str, what: str) -> str:
+        """Return the ETag of what is made of an image: another one for another file, or when the file changes."""
+        path = self.file(root, name)
+        status = _readable(name, path.stat)
+        key = f"{path}\x1f{status.st_mtime_ns}\x1f{status.st_size}\x1f{what}"
+        return f'"{hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]}"'
 
     def size(self, root: str, name: str) -> tuple[int, int]:
         """Return (width, height) of the upright image in pixels."""
@@ -106,7 +121,7 @@ class Pixels:
         """
         path = self.file(root, name)
         if side is None and (plain := _plain_type(name, path)) is not None:
-            return path.read_bytes(), plain
+            return _readable(name, path.read_bytes), plain
         lossless = side is None and path.suffix.lower() not in (".jpg", ".jpeg")
         media = "image/png" if lossless else "image/jpeg"
 
@@ -117,7 +132,7 @@ class Pixels:
                 image.thumbnail((side, side), Image.Resampling.LANCZOS)
             return image
 
-        return self._cached(path, f"upright {side}", make, "PNG" if lossless else "JPEG"), media
+        return self._cached(name, path, f"upright {side}", make, "PNG" if lossless else "JPEG"), media
 
     def crop(self, root: str, name: str, x: float, y: float, side: float, out: int) -> bytes:
         """Return a square piece of an image as JPEG; what lies outside the image is black.
@@ -147,11 +162,11 @@ class Pixels:
                 canvas.paste(piece, (left, top))
             return canvas
 
-        return self._cached(path, f"crop {x:.3f} {y:.3f} {side:.3f} {out}", make, "JPEG")
+        return self._cached(name, path, f"crop {x:.3f} {y:.3f} {side:.3f} {out}", make, "JPEG")
 
     def _image(self, name: str, path: Path) -> Image.Image:
         """Return an upright image; the last few are kept, because a page asks for several pieces of one."""
-        key = (path, path.stat().st_mtime_ns)
+        key = (path, _readable(name, path.stat).st_mtime_ns)
         known = self._kept(key)
         if known is not None:
             return known
@@ -176,8 +191,8 @@ class Pixels:
 
     # --- the cache
 
-    def _cached(self, path: Path, what: str, make: Callable[[], Image.Image], kind: str) -> bytes:
-        status = path.stat()
+    def _cached(self, name: str, path: Path, what: str, make: Callable[[], Image.Image], kind: str) -> bytes:
+        status = _readable(name, path.stat)
         place = self._place(f"{path}\x1f{status.st_mtime_ns}\x1f{status.st_size}\x1f{what}")
         try:
             return place.read_bytes()
@@ -258,6 +273,10 @@ def _plain_type(name: str, path: Path) -> str | None:
             return None
 
     return _readable(name, look)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 100 else f"{name[:97]}..."
 
 
 def _readable(name: str, read: Callable[[], Result]) -> Result:

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +14,8 @@ from labelmelite.sources.base import Image, Object, Source
 from labelmelite.store import Store
 
 _BATCH: Final = 1000
+_ONE_AT_A_TIME: Final = threading.Lock()
+"""Of two imports of one source, the second would take what the first has half read for a rest, and remove it."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,13 @@ def import_source(store: Store, source: Source, *, progress: bool = False) -> Im
 
     Rows go in small groups, so that answers of people who work meanwhile are not held up; the data set appears once it
     is whole, and what a killed server left half-way is read again. A set whose source has changed is read again when
-    nobody has drawn in it; else what people see stays, and new images of a folder are added.
+    nobody has worked on it; else what people see stays, and new images of a folder are added.
     """
+    with _ONE_AT_A_TIME:
+        return _import(store, source, progress)
+
+
+def _import(store: Store, source: Source, progress: bool) -> Imported:
     known = store.read_now(lambda c: c.execute("SELECT * FROM dataset WHERE source = ?", (source.key,)).fetchone())
     if known is not None and known["ready"]:
         if known["fingerprint"] == source.fingerprint:
@@ -138,7 +146,11 @@ def _image_row(dataset: int, one: Image) -> tuple[Any, ...]:
 
 
 def _touched(store: Store, dataset: int) -> bool:
-    sql = "SELECT 1 FROM event WHERE dataset = ? LIMIT 1"
+    """Return whether people have drawn in a data set, or said how far an image is."""
+    sql = (
+        "SELECT 1 WHERE EXISTS (SELECT 1 FROM event WHERE dataset = ?1)"
+        " OR EXISTS (SELECT 1 FROM image WHERE dataset = ?1 AND state != 'untouched')"
+    )
     return store.read_now(lambda c: c.execute(sql, (dataset,)).fetchone()) is not None
 
 

@@ -133,7 +133,8 @@ def read_settings(path: Path | None, defaults: dict[str, Any] | None = None, **o
     Raises
     ------
     SegloopError
-        If a setting is unknown or of another kind, or tokens are off on an address that others reach.
+        If a setting is unknown or of another kind, if tokens are off on an address that others reach, or if copies
+        would go where the database lies.
     """
     given = {} if path is None else read_yaml(path, "the settings") or {}
     if not isinstance(given, dict):
@@ -144,6 +145,11 @@ def read_settings(path: Path | None, defaults: dict[str, Any] | None = None, **o
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise SegloopError(f"{path or 'the command line'}: {name}: {first['msg']}.") from None
+    if settings.copies is not None and settings.copies.resolve() == settings.data.resolve():
+        raise SegloopError(
+            f"--copies and --data both name {settings.copies}: copies would replace the database itself. "
+            "Name another folder with --copies."
+        )
     if not settings.tokens and settings.host not in LOOPBACK:
         raise SegloopError(f"others can reach {settings.host}, so that everybody needs a token. Leave out --no-tokens.")
     return settings

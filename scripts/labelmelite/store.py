@@ -56,6 +56,7 @@ class _Job:
     work: Work
     done: "Future[Any]"
     reads: bool = False
+    alone: bool = False
 
 
 class Store:
@@ -114,26 +115,40 @@ class Store:
         return self._submit(work, reads=True).result() if self.network else self._read(work)
 
     def copy(self, folder: Path) -> Path:
-        """Write a whole copy of the database into another folder, under its own name, while work goes on.
+        """Write a whole copy of the database into another folder, under its own name.
+
+        Work goes on meanwhile; on a network file system, where there is one connection, it waits.
 
         Raises
         ------
         SegloopError
-            If it cannot be written; the copy from before stays.
+            If it cannot be written, or the folder is the database's own; the copy from before stays.
         """
         path = folder / FILE
+        if path.resolve() == self.path.resolve():
+            raise SegloopError(f"{folder} holds the database itself. Name another folder with --copies.")
         try:
             with atomic_file(path) as temporary:
                 temporary.unlink(missing_ok=True)
-                source = sqlite3.connect(self.path, isolation_level=None, timeout=30)
-                try:
-                    source.execute("VACUUM INTO ?", (str(temporary),))
-                finally:
-                    source.close()
+                self._copy_to(temporary)
                 temporary.chmod(0o600)
         except (OSError, sqlite3.Error) as error:
             raise SegloopError(f"no copy of {self.path} could be written into {folder} ({error})") from None
         return path
+
+    def _copy_to(self, path: Path) -> None:
+        def copy(connection: sqlite3.Connection) -> None:
+            connection.execute("VACUUM INTO ?", (str(path),))
+
+        if self.network:
+            # The writer's lock keeps every other connection out.
+            self._submit(copy, alone=True).result()
+            return
+        source = sqlite3.connect(self.path, isolation_level=None, timeout=30)
+        try:
+            copy(source)
+        finally:
+            source.close()
 
     def close(self) -> None:
         """Finish what waits and close the database."""
@@ -147,9 +162,9 @@ class Store:
 
     # --- the threads
 
-    def _submit(self, work: Work, reads: bool = False) -> "Future[Any]":
+    def _submit(self, work: Work, reads: bool = False, alone: bool = False) -> "Future[Any]":
         done: Future[Any] = Future()
-        self._jobs.put(_Job(work, done, reads))
+        self._jobs.put(_Job(work, done, reads, alone))
         return done
 
     def _read(self, work: Work) -> Any:
@@ -187,8 +202,21 @@ class Store:
     def _group(self, jobs: list[_Job]) -> None:
         # A request that was given up meanwhile is left out; from here on it can no longer be.
         jobs = [job for job in jobs if job.done.set_running_or_notify_cancel()]
-        if not jobs:
-            return
+        together = [job for job in jobs if not job.alone]
+        if together:
+            self._together(together)
+        for job in jobs:
+            if job.alone:
+                self._alone(job)
+
+    def _alone(self, job: _Job) -> None:
+        """Run what no transaction may be around."""
+        try:
+            job.done.set_result(job.work(self._writer))
+        except Exception as error:
+            job.done.set_exception(error)
+
+    def _together(self, jobs: list[_Job]) -> None:
         results: list[tuple[_Job, Any, BaseException | None]] = []
         try:
             self._writer.execute("BEGIN IMMEDIATE")

@@ -35,12 +35,19 @@ class Work(Protocol):
         """Keep a task for longer."""
         ...
 
-    def submit(self, annotator: str, task: str, seconds: float) -> dict[str, Any]:
-        """End a task; return {"accepted", "message", "submitted"}: `submitted` counts this person's tasks so far."""
+    def submit(self, annotator: str, task: str, seconds: float, submission: str = "") -> dict[str, Any]:
+        """End a task; return {"accepted", "message", "submitted"}.
+
+        `submitted` counts this person's tasks so far in this submission of a platform (`crowd.submission_of`).
+        """
         ...
 
     def give_back(self, annotator: str, task: str) -> None:
         """End a task before all of it is answered."""
+        ...
+
+    def place(self, annotator: str, item: str) -> tuple[str, str]:
+        """Return where the image of an item lies: a folder or URL base, and a name in it."""
         ...
 
     def crop(self, annotator: str, item: str, out: int, pixels: Pixels) -> bytes:

@@ -1,5 +1,7 @@
 """How people who are no colleagues come in: study links, MTurk, file bundles; and how they are paid."""
 
+import hashlib
+import hmac
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -41,13 +43,13 @@ def visitor(settings: Settings, kind: str, given: dict[str, Any]) -> Visitor:
 
 
 def completion(settings: Settings, person: Person, submitted: int = 1) -> str | None:
-    """Return where the platform wants to see somebody who has submitted so many tasks; None: nowhere yet.
+    """Return where the platform wants to see somebody who has submitted so many tasks in this submission.
 
-    For MTurk this is where the page posts its final form.
+    None: nowhere yet. For MTurk this is where the page posts its final form.
     """
     kind = person.crowd.get("adapter")
     if kind == "mturk":
-        return str(person.crowd["submit_to"]) if not person.preview else None
+        return str(person.crowd["submit_to"]) if submitted > 0 and not person.preview else None
     address = settings.study.completion
     if kind != "study" or address is None or submitted < settings.study.tasks:
         return None
@@ -56,6 +58,13 @@ def completion(settings: Settings, person: Person, submitted: int = 1) -> str | 
     submission = person.crowd.get("submission")
     filled = [(name, submission if value == "{submission}" else value) for name, value in query]
     return urlunsplit(parts._replace(query=urlencode(filled)))
+
+
+def submission_of(salt: str, submission: Any) -> str:
+    """Return what the log says of a platform's id of a submission: a salted hash; "" where there is none."""
+    if not isinstance(submission, str) or not submission:
+        return ""
+    return hmac.new(salt.encode(), f"submission\x1f{submission}".encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def form(person: Person) -> dict[str, str]:

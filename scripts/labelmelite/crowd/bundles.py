@@ -19,7 +19,7 @@ from labelmelite import http
 from labelmelite.clock import iso
 from labelmelite.crowd.answered import Answered, answered_bundle, written
 from labelmelite.errors import ApiError
-from labelmelite.events import Event, append, repeated
+from labelmelite.events import BUNDLE, Event, append, repeated
 from labelmelite.images import Pixels
 from labelmelite.loop import showing
 from labelmelite.loop.answering import answer_event, checked_drawing
@@ -115,25 +115,33 @@ class BundleSession:
         self._task(annotator, task)
         return {"expires": iso(self.store.clock.now() + 86_400)}
 
-    def submit(self, annotator: str, task: str, seconds: float) -> dict[str, Any]:
+    def submit(self, annotator: str, task: str, seconds: float, submission: str = "") -> dict[str, Any]:
         """End a task; with the last one, write the answered bundle."""
         shell = self._task(annotator, task)
         answers = self._answers(annotator)
         missing = sum(name not in answers for name in shell.items)
         if missing:
             raise ApiError("bad_request", f"{missing} masks of this task have no answer yet.")
-        if seconds < _LEAST_SECONDS * len(shell.items):
+        # A page that was loaded again has counted from 0 on; what its answers took stands in them.
+        spent = max(seconds, sum(answers[name].seconds for name in shell.items))
+        if spent < _LEAST_SECONDS * len(shell.items):
             return {"accepted": False, "message": "That was too fast. Look again, then submit.", "submitted": 0}
-        event = Event("bundle", 0, _SUBMIT, {"bundle": self.name}, task=task, seconds=None)
+        payload = {"bundle": self.name} | ({"submission": submission} if submission else {})
+        event = Event("bundle", 0, _SUBMIT, payload, task=task, seconds=None)
         self.store.write_now(lambda c: self._append_once(c, annotator, event))
         done = self._submitted(annotator)
         if len(done) == len(self._tasks):
             self._write(annotator)
-        return {"accepted": True, "message": "Thank you.", "submitted": len(done)}
+        now = sum(said == submission for said in done.values())
+        return {"accepted": True, "message": "Thank you.", "submitted": now}
 
     def give_back(self, annotator: str, task: str) -> None:
         """Do nothing: the task stays this person's."""
         self._task(annotator, task)
+
+    def place(self, annotator: str, item: str) -> tuple[str, str]:
+        """Return where the image of an item lies."""
+        return self.root, self._of(item).file_name
 
     def crop(self, annotator: str, item: str, out: int, pixels: Pixels) -> bytes:
         """Return the plain crop of an item as JPEG."""
@@ -205,24 +213,27 @@ class BundleSession:
         return {"client_no": number, "seq": append(connection, annotator, self.store.clock.now(), event)}
 
     def _append_once(self, connection: sqlite3.Connection, annotator: str, event: Event) -> None:
-        client = f"bundle {event.task}"
+        client = f"{BUNDLE}{event.task}"
         if repeated(connection, annotator, client, 0) is None:
             append(
                 connection, annotator, self.store.clock.now(), Event(client, 0, _SUBMIT, event.payload, task=event.task)
             )
 
-    def _submitted(self, annotator: str) -> set[str]:
-        sql = "SELECT task FROM event WHERE annotator = ? AND kind = ?"
+    def _submitted(self, annotator: str) -> dict[str, str]:
+        """Return the tasks that somebody has submitted, each with the submission of a platform that it was in."""
+        sql = "SELECT task, payload FROM event WHERE annotator = ? AND kind = ?"
         rows = self.store.read_now(lambda c: c.execute(sql, (annotator, _SUBMIT)).fetchall())
-        return {row["task"] for row in rows if row["task"] in self._tasks}
+        return {
+            row["task"]: json.loads(row["payload"]).get("submission", "") for row in rows if row["task"] in self._tasks
+        }
 
     def _answers(self, annotator: str) -> dict[str, Answered]:
-        """Return the last answer of somebody to each item, with the time that all took."""
+        """Return the last answer of somebody to each item, with the longest time that one says: pages send totals."""
         sql = "SELECT item, payload, seconds FROM event WHERE annotator = ? AND kind = ? ORDER BY seq"
         found: dict[str, Answered] = {}
         for row in self.store.read_now(lambda c: c.execute(sql, (annotator, _ANSWER)).fetchall()):
             before = found[row["item"]].seconds if row["item"] in found else 0.0
-            found[row["item"]] = Answered(json.loads(row["payload"]), before + (row["seconds"] or 0.0))
+            found[row["item"]] = Answered(json.loads(row["payload"]), max(before, row["seconds"] or 0.0))
         return found
 
     def _write(self, annotator: str) -> None:

@@ -4,21 +4,20 @@ The pages are an external question (https://docs.aws.amazon.com/AWSMechTurk/late
 MTurk shows `/mturk?token=...` in a frame and adds assignmentId, hitId, workerId and turkSubmitTo. The sandbox is the
 default, where nothing is paid. Credentials are found by boto3 itself; the labelling server never sees them.
 
-Assignments are approved when the server has accepted as many tasks of the worker. Nothing is ever rejected by itself:
-a rejection harms a worker, so that it is left to a person.
+Assignments are approved when the server has accepted a task that was submitted in them. Nothing is ever rejected by
+itself: a rejection harms a worker, so that it is left to a person.
 """
 
 import sqlite3
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
-from labelmelite.crowd import pay
-from labelmelite.store import FILE
+from labelmelite.crowd import pay, submission_of
+from labelmelite.store import FILE, setting
 from segloop.errors import SegloopError
 
 SANDBOX: Final = "https://mturk-requester-sandbox.us-east-1.amazonaws.com"
@@ -142,23 +141,18 @@ class Requester:
                 found += page["Assignments"]
         return sorted(found, key=lambda one: (one["SubmitTime"], one["AssignmentId"]))
 
-    def approve(self, accepted: Counter[str]) -> tuple[list[str], list[str]]:
+    def approve(self, accepted: Container[tuple[str, str]]) -> tuple[list[str], list[str]]:
         """Approve what was done; return the assignments that were approved, and those left for a person.
 
         Parameters
         ----------
         accepted
-            By worker: tasks that the server has accepted and that are not approved yet.
+            Workers and their assignments in which the server has accepted a task.
         """
-        left = Counter(accepted)
-        for task in self.tasks():
-            for page in self._pages("list_assignments_for_hit", HITId=task["HITId"], AssignmentStatuses=["Approved"]):
-                left.subtract(one["WorkerId"] for one in page["Assignments"])
         approved, doubtful = [], []
         for one in self.submitted():
-            if left[one["WorkerId"]] > 0:
+            if (one["WorkerId"], one["AssignmentId"]) in accepted:
                 self._call("approve_assignment", AssignmentId=one["AssignmentId"])
-                left[one["WorkerId"]] -= 1
                 approved.append(one["AssignmentId"])
             else:
                 doubtful.append(one["AssignmentId"])
@@ -184,8 +178,8 @@ class Requester:
             raise _told(error) from None
 
 
-def accepted_tasks(folder: Path) -> Counter[str]:
-    """Return how many tasks of each MTurk worker the server has accepted, from its database and its pay list.
+def accepted_assignments(folder: Path) -> set[tuple[str, str]]:
+    """Return workers and their assignments in which the server has accepted a task, by its database and its pay list.
 
     Raises
     ------
@@ -195,21 +189,24 @@ def accepted_tasks(folder: Path) -> Counter[str]:
     if not (folder / FILE).exists():
         raise SegloopError(f"{folder} holds no database of LabelMeLite. Name the folder with --data.")
     connection = sqlite3.connect(f"{(folder / FILE).resolve().as_uri()}?mode=ro", uri=True, timeout=20)
+    connection.row_factory = sqlite3.Row
     try:
+        salt: str = setting(connection, "salt", "")
         rows = connection.execute(
-            "SELECT annotator, count(DISTINCT task) FROM event WHERE kind = 'bundle_submit'"
-            " OR (kind = 'close' AND json_extract(payload, '$.how') = 'submitted') GROUP BY annotator"
+            "SELECT DISTINCT annotator, json_extract(payload, '$.submission') AS submission FROM event"
+            " WHERE kind = 'bundle_submit' OR (kind = 'close' AND json_extract(payload, '$.how') = 'submitted')"
         ).fetchall()
     except sqlite3.Error as error:
         raise SegloopError(f"{folder / FILE} cannot be read now ({error}).") from None
     finally:
         connection.close()
-    workers = {
-        annotator: visits[0]["worker"]
+    accepted = {(row["annotator"], row["submission"]) for row in rows}
+    return {
+        (visit["worker"], visit["submission"])
         for annotator, visits in pay.read(folder).items()
-        if visits[0].get("adapter") == "mturk"
+        for visit in visits
+        if visit.get("adapter") == "mturk" and (annotator, submission_of(salt, visit["submission"])) in accepted
     }
-    return Counter({workers[annotator]: count for annotator, count in rows if annotator in workers})
 
 
 def _requirements(offer: Offer) -> list[dict[str, Any]]:

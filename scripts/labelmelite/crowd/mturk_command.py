@@ -2,7 +2,7 @@
 
 import argparse
 
-from labelmelite.crowd.mturk import LIVE, SANDBOX, Offer, Requester, accepted_tasks, client, price
+from labelmelite.crowd.mturk import LIVE, SANDBOX, Offer, Requester, accepted_assignments, client, price
 from segloop.errors import SegloopError
 
 
@@ -24,7 +24,7 @@ def mturk(options: argparse.Namespace) -> int:
         waiting = requester.submitted()
         print(f"{sum(1 for _ in requester.tasks())} tasks; {len(waiting)} wait for approval")
     elif options.way == "approve":
-        approved, doubtful = requester.approve(accepted_tasks(options.data))
+        approved, doubtful = requester.approve(accepted_assignments(options.data))
         print(f"{len(approved)} assignments approved")
         if doubtful:
             print(f"{len(doubtful)} were submitted without an accepted task; judge them yourself: {' '.join(doubtful)}")

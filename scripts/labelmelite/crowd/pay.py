@@ -20,6 +20,13 @@ MOST_ANSWER: Final = 120.0
 MOST_DRAWING: Final = 900.0
 """Seconds of one answer, and of one change of a mask, beyond which no time is paid: the clock is the person's."""
 
+_SPENT: Final = (
+    "SELECT annotator, task, count(*) AS events,"
+    " min(max(seconds), iif(max(json_extract(payload, '$.reply')) IS NULL, ?, ?)) AS seconds"
+    " FROM event WHERE seconds IS NOT NULL GROUP BY annotator, task, item, iif(item IS NULL, seq, 0)"
+)
+"""Each answer to an item says how long the item took in all; changes of objects took their times one by one."""
+
 
 def note(folder: Path, now: float, person: Person, kind: str, visitor: Visitor) -> None:
     """Put down that somebody came, under the platform's id; the file is for its owner alone."""
@@ -73,11 +80,10 @@ def table(connection: sqlite3.Connection, people: dict[str, list[dict[str, Any]]
         US dollars an hour.
     """
     rows = connection.execute(
-        "SELECT annotator.id, adapter, name, count(event.seq) AS events,"
-        " coalesce(sum(min(event.seconds, iif(json_extract(payload, '$.reply') IS NULL, ?, ?))), 0) AS seconds,"
-        " count(DISTINCT event.task) AS tasks"
+        "SELECT annotator.id, adapter, name, coalesce(sum(events), 0) AS events,"
+        " coalesce(sum(spent.seconds), 0) AS seconds, count(DISTINCT task) AS tasks"
         " FROM annotator LEFT JOIN name ON name.annotator = annotator.id"
-        " LEFT JOIN event ON event.annotator = annotator.id AND event.seconds IS NOT NULL"
+        f" LEFT JOIN ({_SPENT}) AS spent ON spent.annotator = annotator.id"
         " GROUP BY annotator.id ORDER BY annotator.created",
         (MOST_DRAWING, MOST_ANSWER),
     )

@@ -47,6 +47,13 @@ class Item:
     node: int | None
     draw: int | None
     replies: list[LogEvent] = field(default_factory=list)
+    counted: float = 0.0
+    """Seconds that stand in records."""
+
+    @property
+    def spent(self) -> float:
+        """Seconds that it took: a page says with each reply how long it took in all."""
+        return max((reply.seconds or 0.0 for reply in self.replies), default=0.0)
 
 
 @dataclass
@@ -64,11 +71,23 @@ class Task:
     dealt: float
     expires: float
     end: End | None = None
+    submission: str | None = None
+    """That it was submitted in, as `crowd.submission_of` says; None: it was not."""
 
     @property
     def answered(self) -> int:
         """Items that have a reply."""
         return sum(bool(item.replies) for item in self.items.values())
+
+    @property
+    def whole(self) -> bool:
+        """Whether every item has a reply."""
+        return self.answered == len(self.items)
+
+    @property
+    def spent(self) -> float:
+        """Seconds that its items took."""
+        return sum(item.spent for item in self.items.values())
 
 
 Question = tuple[bytes, str]
@@ -97,6 +116,8 @@ class Book:
         self.records: list[Record] = []
         self.aside: list[Record] = []
         self.edits: list[Record] = []
+        self.handled: set[bytes] = set()
+        """Masks that somebody was to edit and has, or has said to be right as they are, or none."""
         self.redraws: list[Record] = []
         self.voters: dict[Question, set[str]] = defaultdict(set)
         """Who has answered a question so that it counts."""
@@ -168,14 +189,16 @@ class Book:
         if task.end is None:
             return
         if task.end == "aside":
-            self._put(self.aside, task, item, [event])
+            self._put(self.aside, task, item)
         elif task.kind != "questions":
-            self._drawn(task, item, [event])
+            self._drawn(task, item)
         elif item.purpose in COUNTED_PURPOSES:
             # Gold and repeats are judged by what was said first; a change of them is kept in the log alone.
-            self._put(self.records, task, item, [event])
+            self._put(self.records, task, item)
 
     def _end(self, task: Task, event: LogEvent) -> None:
+        if event.payload["how"] == "submitted" and task.submission is None:
+            task.submission = event.payload.get("submission", "")
         if task.end is not None:
             return
         task.end = event.payload["how"]
@@ -185,17 +208,16 @@ class Book:
         answered = [item for item in task.items.values() if item.replies]
         for item in sorted(answered, key=lambda one: one.replies[-1].seq):
             if task.kind != "questions":
-                self._drawn(task, item, item.replies)
+                self._drawn(task, item)
             else:
-                self._put(self.aside if task.end == "aside" else self.records, task, item, item.replies)
+                self._put(self.aside if task.end == "aside" else self.records, task, item)
 
     # --- records
 
-    def _put(self, target: list[Record], task: Task, item: Item, replies: list[LogEvent]) -> None:
-        last = replies[-1]
+    def _put(self, target: list[Record], task: Task, item: Item) -> None:
+        last, seconds = item.replies[-1], self._fresh_seconds(item)
         number = self._numbers[item.key, task.annotator, item.purpose]
         self._numbers[item.key, task.annotator, item.purpose] += 1
-        seconds = self._seconds(replies)
         target.append(
             {
                 "schema": RECORD_SCHEMA,
@@ -223,10 +245,15 @@ class Book:
             if item.purpose == "gold":
                 self.gold[task.annotator].append(target[-1])
 
-    def _drawn(self, task: Task, item: Item, replies: list[LogEvent]) -> None:
+    def _drawn(self, task: Task, item: Item) -> None:
         """Put down an edit or a redraw; an edit that changes nothing is none."""
-        last, seconds = replies[-1], self._seconds(replies)
+        if task.kind == "edits":
+            self.handled.add(item.key)
+        last = item.replies[-1]
         after = last.payload["after"]
+        if task.kind == "edits" and after in (None, last.payload["before"]):
+            return
+        seconds = self._fresh_seconds(item)
         record: Record = {
             "schema": RECORD_SCHEMA,
             "prediction": item.prediction,
@@ -239,7 +266,7 @@ class Book:
         }
         if task.kind == "redraws":
             self.redraws.append({"redraw_id": f"{item.id}-{last.seq}"} | record)
-        elif after is not None and after != last.payload["before"]:
+        else:
             self.edits.append({"edit_id": f"{item.id}-{last.seq}"} | record)
             self._refuse(task, item, last)
 
@@ -250,12 +277,18 @@ class Book:
             return
         said = {"reply": "no", "reason": "bad_boundary", "default_used": False}
         event = LogEvent(last.seq, task.annotator, "answer", task.id, item.id, said, 0.0, last.time)
-        self._put(self.records, task, replace(item, purpose="decide"), [event])
+        self._put(self.records, task, replace(item, purpose="decide", replies=[event], counted=0.0))
 
-    def _seconds(self, replies: list[LogEvent]) -> float:
-        return min(sum(reply.seconds or 0.0 for reply in replies), self.most_seconds)
+    def _fresh_seconds(self, item: Item) -> float:
+        """Return the seconds of an item that no record holds yet, so that its records add up to what it took."""
+        before, item.counted = item.counted, min(item.spent, self.most_seconds)
+        return item.counted - before
 
     # --- questions about it
+
+    def submitted(self, annotator: str, submission: str) -> int:
+        """Return how many tasks somebody has submitted in a submission of a platform; "" where there is none."""
+        return sum(one.annotator == annotator and one.submission == submission for one in self.tasks.values())
 
     def of(self, annotator: str, kind: Kind) -> Task | None:
         """Return the task of a kind that somebody has begun, if there is one."""

@@ -31,10 +31,9 @@ def mendable(session: "LoopState") -> int:
 
 def _refused(session: "LoopState") -> list[tuple[int, Wanted]]:
     latest = {record["mask_key"]: record for record in session.records() if record["purpose"] not in ("gold", "repeat")}
-    edited = {record["mask_key"] for record in session.book.edits}
     found = []
     for key, record in latest.items():
-        if record["reply"] == "no" and record["reason"] in MENDABLE and key not in edited:
+        if record["reply"] == "no" and record["reason"] in MENDABLE and key not in session.book.handled:
             row = session.replay.masks.find(key, record["prediction"])
             if row >= 0:
                 found.append(_wanted(session, row))

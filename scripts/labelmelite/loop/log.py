@@ -3,14 +3,11 @@
 import json
 import sqlite3
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 from labelmelite.clock import iso
-from labelmelite.events import Event, append, repeated
+from labelmelite.events import SERVER, Event, append, repeated
 from labelmelite.loop.book import KINDS, LogEvent
-
-SERVER: Final = "loop"
-"""Stands for the client of events that the server makes itself."""
 
 
 def read(connection: sqlite3.Connection) -> Iterator[LogEvent]:

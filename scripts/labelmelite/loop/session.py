@@ -81,20 +81,22 @@ class LoopSession(LoopState):
             owned.expires = self.store.clock.now() + self.settings.lease_seconds
             return {"expires": iso(owned.expires)}
 
-    def submit(self, annotator: str, task: str, seconds: float) -> dict[str, Any]:
+    def submit(self, annotator: str, task: str, seconds: float, submission: str = "") -> dict[str, Any]:
         """End a task; return {"accepted", "message", "submitted"}. A task that was too fast is set aside."""
 
-        def end(connection: sqlite3.Connection) -> Task:
+        def end(connection: sqlite3.Connection) -> tuple[Task, int]:
             with self.lock:
                 owned = self._task_of(annotator, task)
+                fast = self._too_fast(owned, seconds)
                 if owned.end is None:
-                    how = "aside" if self._too_fast(owned, seconds) else "submitted"
-                    self.end(connection, owned, how, seconds)
-                return owned
+                    self.end(connection, owned, "aside" if fast else "submitted", seconds, submission)
+                elif owned.end == "expired" and owned.submission is None and owned.whole and not fast:
+                    # Its answers count already; whoever gave all of them has done the task, if a little late.
+                    self.end(connection, owned, "submitted", seconds, submission)
+                return owned, self.book.submitted(annotator, submission)
 
-        owned = self.write(end)
+        owned, submitted = self.write(end)
         self.thinking.ask()
-        submitted = sum(one.annotator == annotator and one.end == "submitted" for one in self.book.tasks.values())
         if owned.end == "aside":
             text = "That was faster than anybody can look at so many masks. These answers were set aside."
             return {"accepted": False, "message": text, "submitted": submitted}
@@ -112,6 +114,11 @@ class LoopSession(LoopState):
         self.write(end)
         self.thinking.ask()
 
+    def place(self, annotator: str, item: str) -> tuple[str, str]:
+        """Return where the image of an item lies."""
+        path = self.iteration.run / self.picture(annotator, item).file_name
+        return str(path.parent), path.name
+
     def crop(self, annotator: str, item: str, out: int, pixels: Pixels) -> bytes:
         """Return the plain crop of an item as JPEG."""
         picture = self.picture(annotator, item)
@@ -122,8 +129,7 @@ class LoopSession(LoopState):
 
     def image(self, annotator: str, item: str, side: int | None, pixels: Pixels) -> tuple[bytes, str]:
         """Return the whole image of an item and its media type."""
-        path = self.iteration.run / self.picture(annotator, item).file_name
-        return pixels.upright(str(path.parent), path.name, side)
+        return pixels.upright(*self.place(annotator, item), side)
 
     def picture(self, annotator: str, item: str) -> Picture:
         """Return what is shown of an item: one of somebody's own tasks, or a prediction of the tree or the map.
@@ -300,7 +306,8 @@ class LoopSession(LoopState):
             raise _gone()
 
     def _too_fast(self, task: Task, seconds: float) -> bool:
-        elapsed = max(0.0, min(seconds, self.store.clock.now() - task.dealt))
+        # A page that was loaded again has counted from 0 on; what its answers took stands in them.
+        elapsed = min(max(seconds, task.spent), self.store.clock.now() - task.dealt)
         return task.kind == "questions" and elapsed < self.settings.least_seconds * task.answered
 
     # --- what is shown

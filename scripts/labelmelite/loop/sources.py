@@ -73,7 +73,7 @@ def _collected(iteration: Iteration, number: int, path: Path) -> Source:
     dataset = read_json(path)
     images = [(int(one["id"]), str(one["file_name"]), one["width"], one["height"]) for one in dataset["images"]]
     source = _source(iteration, f"collected in iteration {number}", path, images)
-    source.head = dict(dataset["info"])
+    source.head = {"info": dict(dataset["info"])}
     known = {image.number for image in source.image_list}
     for one in dataset["annotations"]:
         if one["image_id"] in known:

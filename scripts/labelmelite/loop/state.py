@@ -120,10 +120,12 @@ class LoopState:
             if self.book.last is not None and not log.holds(connection, self.book.last):
                 self.book = self._fold(list(log.read(connection)))
 
-    def end(self, connection: sqlite3.Connection, task: Task, how: str, seconds: float | None) -> None:
+    def end(
+        self, connection: sqlite3.Connection, task: Task, how: str, seconds: float | None, submission: str = ""
+    ) -> None:
         """End a task; what was answered in it counts from here on, unless it is set `aside`."""
         now = self.store.clock.now()
-        payload = {"how": how, "seconds": seconds}
+        payload = {"how": how, "seconds": seconds} | ({"submission": submission} if submission else {})
         self.book.apply(log.by_server(connection, task.annotator, now, "close", task.id, payload))
 
     def expire(self, connection: sqlite3.Connection, now: float) -> None:
@@ -155,7 +157,9 @@ class LoopState:
         self.write(lambda connection: None)
         with self.lock:
             drawn.leave(self)
-            begun = any(one.kind == "questions" for one in self.book.open.values())
+            self._reopen()
+            # Edits too: one of a mask that nobody has answered says that it is no good.
+            begun = any(one.kind != "redraws" for one in self.book.open.values())
             done = self.thinking.reached.decision.done and not begun and not self.picked()
             current = len(self.thinking.reached.rows) == len(self.records())
             if done and current and not self.complete and not self.iteration.taken:
@@ -170,8 +174,14 @@ class LoopState:
     def leave(self) -> None:
         """Write what was answered so far into the files of the run, unless it has gone on."""
         if not self.iteration.taken:
+            self._reopen()
             handover.leave_answers(self.iteration, self.records(), self.book.aside)
             self._from_file = self._read_file()
+
+    def _reopen(self) -> None:
+        """Take `complete.json` back if there are answers that it does not vouch for: nothing is appended beside it."""
+        if self.iteration.complete and not self.iteration.taken and len(self.records()) > len(self._from_file):
+            handover.reopen(self.iteration)
 
     def _read_file(self) -> list[Record]:
         path = self.iteration.answers / "answers.jsonl"

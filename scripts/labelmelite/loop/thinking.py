@@ -48,7 +48,7 @@ class Thinking:
     round
         How many times the policy was asked again.
     failure
-        Why the policy cannot go on.
+        Why the policy cannot go on now.
     expected, expected_at
         What is to be expected, as told when so many answers had counted.
     """
@@ -114,14 +114,16 @@ class Thinking:
                 if self._ended:
                     return
             try:
-                if self._done < target:
+                # What failed is tried again at each tick: a full disk has space again some time.
+                if self._done < target or self.failure is not None:
                     self._decide()
-                    self.failure = None
                     self._decided()
                 else:
                     self._ticked()
+                self.failure = None
             except Exception as error:
-                logger.exception("the policy cannot go on")
+                if self.failure != str(error):
+                    logger.exception("the policy cannot go on; it is asked again every %s seconds", _TICK)
                 self.failure = str(error)
             with self._turn:
                 self._done = target

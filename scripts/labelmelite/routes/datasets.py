@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from labelmelite import datasets, http, security
-from labelmelite.images import MAX_SIDE
+from labelmelite.images import MAX_SIDE, Pixels
 
 
 async def list_all(request: Request) -> Response:
@@ -58,8 +58,12 @@ async def pixels(request: Request) -> Response:
     side = request.query_params.get("side")
     wanted = http.number_of(side, "side", 0, 16, MAX_SIDE) if side else None
     row = await request.app.state.store.read(lambda c: datasets.image_row(c, dataset, number))
-    data, media = await run_in_threadpool(request.app.state.pixels.upright, row["root"], row["file_name"], wanted)
-    return Response(data, media_type=media, headers={"Cache-Control": "private, max-age=3600"})
+    made: Pixels = request.app.state.pixels
+    return await http.picture(
+        request,
+        lambda: made.tag(row["root"], row["file_name"], f"image {wanted}"),
+        lambda: made.upright(row["root"], row["file_name"], wanted),
+    )
 
 
 async def put_state(request: Request) -> Response:

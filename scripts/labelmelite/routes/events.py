@@ -29,6 +29,8 @@ def client_of(value: dict[str, Any]) -> str:
     client: str = http.field(value, "client", str)
     if not 0 < len(client) <= 100 or not client.isprintable():
         raise ApiError("bad_request", "The name of a client is text of 1 to 100 characters.")
+    if events.is_reserved(client):
+        raise ApiError("bad_request", f"The server itself counts its events as {client[:20]!r}. Choose another name.")
     return client
 
 

@@ -25,7 +25,7 @@ async def export(request: Request) -> Response:
             for one in await store.read(lambda c, images=images: made.annotations(c, images)):
                 yield one if first else f", {one}"
                 first = False
-        yield "]}\n"
+        yield await store.read(made.tail)
 
     name = quote(f"{made.name}.json")
     disposition = f"attachment; filename=\"dataset.json\"; filename*=UTF-8''{name}"

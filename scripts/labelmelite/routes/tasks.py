@@ -8,9 +8,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from labelmelite import http, security
-from labelmelite.crowd import completion, form
+from labelmelite.crowd import completion, form, submission_of
 from labelmelite.errors import ApiError
 from labelmelite.loop.session import LoopSession
+from labelmelite.routes.events import client_of
 from labelmelite.work import Work
 
 
@@ -63,7 +64,7 @@ async def answers(request: Request) -> Response:
     """POST: save answers, each by itself."""
     person = security.require(request, "annotator")
     given = await http.body(request)
-    client, some = http.field(given, "client", str), http.field(given, "answers", list)
+    client, some = client_of(given), http.field(given, "answers", list)
     if len(some) > 1000:
         raise ApiError("too_large", "At most 1,000 answers come at once.")
     acks = await run_in_threadpool(work_of(request).answer, person.id, _task(request), client, some)
@@ -82,7 +83,8 @@ async def submit(request: Request) -> Response:
     seconds = float(http.field(await http.body(request), "seconds", (int, float)))
     if not 0 <= seconds < 1e9:
         raise ApiError("bad_request", "The seconds of a task are a number from 0 on.")
-    result = await run_in_threadpool(work_of(request).submit, person.id, _task(request), seconds)
+    submission = submission_of(request.app.state.guard.salt, person.crowd.get("submission"))
+    result = await run_in_threadpool(work_of(request).submit, person.id, _task(request), seconds, submission)
     submitted = result.pop("submitted")
     target = completion(request.app.state.settings, person, submitted) if result["accepted"] else None
     return http.answer(result | {"completion": target, "form": form(person) if target else None})
@@ -99,9 +101,12 @@ async def crop(request: Request) -> Response:
     """GET: the plain square crop around an item."""
     person = security.require(request, "reader")
     out = http.number_of(request.query_params.get("side"), "side", 400, 32, 1200)
-    item, pixels = str(request.path_params["item"]), request.app.state.pixels
-    data = await run_in_threadpool(work_of(request).crop, person.id, item, out, pixels)
-    return Response(data, media_type="image/jpeg", headers=_KEPT)
+    item, pixels, work = str(request.path_params["item"]), request.app.state.pixels, work_of(request)
+    return await http.picture(
+        request,
+        lambda: pixels.tag(*work.place(person.id, item), f"crop {item} {out}"),
+        lambda: (work.crop(person.id, item, out, pixels), "image/jpeg"),
+    )
 
 
 async def image(request: Request) -> Response:
@@ -109,13 +114,12 @@ async def image(request: Request) -> Response:
     person = security.require(request, "reader")
     side = request.query_params.get("side")
     most = None if side is None else http.number_of(side, "side", 1600, 32, 8192)
-    item, pixels = str(request.path_params["item"]), request.app.state.pixels
-    data, media = await run_in_threadpool(work_of(request).image, person.id, item, most, pixels)
-    return Response(data, media_type=media, headers=_KEPT)
-
-
-_KEPT = {"Cache-Control": "private, max-age=86400"}
-"""Names of items are never given twice."""
+    item, pixels, work = str(request.path_params["item"]), request.app.state.pixels, work_of(request)
+    return await http.picture(
+        request,
+        lambda: pixels.tag(*work.place(person.id, item), f"image {most}"),
+        lambda: work.image(person.id, item, most, pixels),
+    )
 
 
 def _task(request: Request) -> str:

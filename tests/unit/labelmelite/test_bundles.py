@@ -101,13 +101,15 @@ def test_a_bundle_is_answered_and_leaves_a_file_of_its_form(page: Page, store: S
     assert page.get(task["items"][0]["image_url"]).headers["content-type"] == "image/png"
     early = page.post(f"/api/tasks/{task['id']}/submit", {"seconds": 60})
     assert early.status_code == 400 and "3 masks" in early.json()["error"]["message"]
-    acks = answer(page, task, ["yes", "no", "no"])
+    acks = answer(page, task, ["yes", "no", "no"], seconds=0.1)
     assert all("seq" in ack for ack in acks)
-    answer(page, task, ["yes", "no", "yes"])
-    assert [item["answer"]["reply"] for item in task_of(page)["items"]] == ["yes", "no", "yes"]
     fast = page.post(f"/api/tasks/{task['id']}/submit", {"seconds": 1}).json()
     assert fast["accepted"] is False
-    assert page.post(f"/api/tasks/{task['id']}/submit", {"seconds": 30}).json()["accepted"] is True
+    # Each answer says how long its item took in all; a page that was loaded again counts from 0 on.
+    answer(page, task, ["yes", "no", "no"], seconds=2.0)
+    answer(page, task, ["yes", "no", "yes"], seconds=3.0)
+    assert [item["answer"]["reply"] for item in task_of(page)["items"]] == ["yes", "no", "yes"]
+    assert page.post(f"/api/tasks/{task['id']}/submit", {"seconds": 1}).json()["accepted"] is True
     assert results(store) == []
 
     edit = task_of(page, "edits")
@@ -131,7 +133,7 @@ def test_a_bundle_is_answered_and_leaves_a_file_of_its_form(page: Page, store: S
         "accepted": False,
         "reply": "no",
         "reason": "bad_boundary",
-        "annotationTime": 4.0,
+        "annotationTime": 3.0,
     }
     (edited,) = [one for one in annotations if one["id"] == 4]
     assert edited["segmentation"] == after and edited["area"] == 20 and edited["bbox"] == [20.0, 3.0, 4.0, 5.0]
@@ -173,6 +175,19 @@ def test_reading_it_again_finds_the_answers(page: Page, store: Store, tmp_path: 
     again = BundleSession(folder / "b.json", str(folder), store, Settings(data=folder).question)
     assert again.next_task(page.session["annotator"]["id"], "questions", None, [])["task"] is None
     assert again.next_task("somebody else", "questions", None, [])["task"]["id"] == task["id"]
+
+
+def test_tasks_count_in_the_submission_that_they_were_submitted_in(page: Page, store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    session = BundleSession(folder / "b.json", str(folder), store, Settings(data=folder).question)
+    counts = []
+    for kind, submission in (("questions", "a"), ("edits", "b")):
+        task = session.next_task("p", kind, None, [])["task"]
+        said = {"reply": "yes"} if kind == "questions" else {"before": None, "after": None}
+        answers = [{"client_no": n, "item": item["id"], "seconds": 2.0} | said for n, item in enumerate(task["items"])]
+        session.answer("p", task["id"], kind, answers)
+        counts.append(session.submit("p", task["id"], 60.0, submission)["submitted"])
+    assert counts == [1, 1] and session.next_task("p", "questions", None, [])["complete"]
 
 
 def test_files_that_are_no_bundle(tmp_path: Path, store: Store) -> None:

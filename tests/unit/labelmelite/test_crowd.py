@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from labelmelite import crowd
+from labelmelite import crowd, events
 from labelmelite.app import create_app
 from labelmelite.crowd import pay
 from labelmelite.errors import ApiError
+from labelmelite.events import Event
 from labelmelite.forgetting import forget
 from labelmelite.importing import import_source
 from labelmelite.security import Person
@@ -130,6 +131,7 @@ def test_where_people_go_in_the_end(settings: Settings) -> None:
     visitor = crowd.visitor(settings, "mturk", MTURK)
     worker = person(adapter="mturk", **visitor.kept)
     assert crowd.completion(settings, worker, 1) == "https://workersandbox.mturk.com/mturk/externalSubmit"
+    assert crowd.completion(settings, worker, 0) is None
     assert crowd.form(worker) == {"assignmentId": "A1", "annotator": "p1"}
     assert crowd.form(somebody) == {}
 
@@ -150,6 +152,19 @@ def test_the_pay_list(open_one: TestClient, link: Callable[[str], str], store: S
     row = rows[session["annotator"]["id"]]
     assert (row["worker"], row["submissions"]) == ("'=cmd()", "x1")
     assert (row["events"], row["hours"], row["dollars"]) == ("2", "0.3333", "5.00")
+
+
+def test_an_item_that_was_answered_again_is_paid_once(store: Store) -> None:
+    def put(number: int, item: str, seconds: float, **payload: Any) -> None:
+        event = Event("c", number, "answer", payload, task="t", item=item, seconds=seconds)
+        store.write_now(lambda c: events.append(c, "p", 0.0, event))
+
+    store.write_now(lambda c: c.execute("INSERT INTO annotator (id, role, created) VALUES ('p', 'annotator', 0)"))
+    for number, (item, seconds) in enumerate([("i", 10.0), ("i", 12.0), ("i", 14.0), ("j", 1000.0)]):
+        put(number, item, seconds, reply="yes")
+    put(9, "k", 1000.0, after=None)
+    (row,) = csv.DictReader(io.StringIO(store.read_now(lambda c: pay.table(c, {}, 36.0))))
+    assert (row["tasks"], row["events"], row["dollars"]) == ("1", "5", f"{(14 + 120 + 900) / 100:.2f}")
 
 
 def test_forgetting_somebody(open_one: TestClient, link: Callable[[str], str], store: Store) -> None:

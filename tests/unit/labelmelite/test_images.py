@@ -44,6 +44,35 @@ def test_names_lead_nowhere_else(pixels: Pixels, folder: Path, name: str) -> Non
     assert caught.value.code == "forbidden"
 
 
+def test_files_that_cannot_be_opened_are_told(pixels: Pixels, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (f"{'x' * 300}.png", "missing.png", "a.png/b.png"):
+        for look in (pixels.upright, pixels.size, lambda root, name: pixels.crop(root, name, 0, 0, 9, 9)):
+            with pytest.raises(ApiError) as caught:
+                look(str(folder), name)
+            assert caught.value.status == 404 and len(caught.value.message) < 200
+    # The tests may run as root, who reads everything.
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ApiError, match=r"may not read the image a\.png") as caught:
+        pixels.upright(str(folder), "a.png")
+    assert caught.value.status == 403
+
+
+def test_a_file_that_goes_while_it_is_read_is_told(
+    pixels: Pixels, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = pixels.file(str(folder), "a.png")
+    found.unlink()
+    monkeypatch.setattr(pixels, "file", lambda root, name: found)
+    for look in (
+        lambda: pixels.upright(str(folder), "a.png"),
+        lambda: pixels.upright(str(folder), "a.png", 9),
+        lambda: pixels.crop(str(folder), "a.png", 0, 0, 9, 9),
+        lambda: pixels.tag(str(folder), "a.png", ""),
+    ):
+        with pytest.raises(ApiError, match=r"a\.png cannot be read"):
+            look()
+
+
 def test_links_are_resolved_before_they_are_judged(pixels: Pixels, folder: Path, tmp_path: Path) -> None:
     (folder / "link.png").symlink_to(tmp_path / "secret.png")
     (folder / "inside.png").symlink_to(folder / "a.png")

@@ -2,7 +2,6 @@ import http.server
 import json
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ from xml.etree import ElementTree
 import pytest
 
 from labelmelite import events
-from labelmelite.crowd import mturk, pay
-from labelmelite.crowd.mturk import Offer, Requester, accepted_tasks, price
+from labelmelite.crowd import mturk, pay, submission_of
+from labelmelite.crowd.mturk import Offer, Requester, accepted_assignments, price
 from labelmelite.events import Event
 from labelmelite.security import Person, Visitor
-from labelmelite.store import Store
+from labelmelite.store import Store, keep
 from segloop.cli import main
 from segloop.errors import SegloopError
 
@@ -143,9 +142,10 @@ def test_what_was_done_is_approved_and_nothing_is_rejected(requester: Requester,
         assignment(4, "H2", "W1", "Approved"),
         assignment(5, "OTHER", "W1"),
     ]
-    # W1 has three tasks accepted, one of them is approved already; W2 has none.
-    assert requester.approve(Counter({"W1": 3})) == (["A1", "A2"], ["A3"])
-    assert requester.approve(Counter({"W1": 3})) == ([], ["A3"])
+    # In A2 no task was accepted, whatever W1 has done in others; what is another's assignment is none of W2's.
+    accepted = {("W1", "A1"), ("W1", "A4"), ("W1", "A3")}
+    assert requester.approve(accepted) == (["A1"], ["A2", "A3"])
+    assert requester.approve(accepted) == ([], ["A2", "A3"])
     assert requester.end() == 3
     assert [name for name, _ in state["ended"]] == ["H0", "H1", "H2"]
 
@@ -158,21 +158,29 @@ def test_what_mturk_refuses_is_told(
         list(requester.tasks())
 
 
-def test_accepted_tasks_of_workers(store: Store) -> None:
-    def put(annotator: str, number: int, kind: str, task: str, payload: dict[str, Any]) -> None:
-        event = Event("c", number, kind, payload, task=task)
+def test_assignments_with_an_accepted_task(store: Store) -> None:
+    store.write_now(lambda c: keep(c, "salt", "salt"))
+
+    def put(annotator: str, number: int, kind: str, task: str, payload: dict[str, Any], assignment: str) -> None:
+        said = payload | {"submission": submission_of("salt", assignment)}
+        event = Event("c", number, kind, said, task=task)
         store.write_now(lambda c: events.append(c, annotator, time.time(), event))
 
-    for name, kind in (("p1", "mturk"), ("p2", "mturk"), ("p3", "study")):
-        pay.note(store.folder, 0.0, Person(name, "annotator", kind, ""), kind, Visitor(f"W-{name}", {}))
-    put("p1", 1, "close", "t1", {"how": "submitted"})
-    put("p1", 2, "close", "t2", {"how": "aside"})
-    put("p1", 3, "bundle_submit", "t3", {})
-    put("p2", 1, "answer", "t4", {})
-    put("p3", 1, "close", "t5", {"how": "submitted"})
-    assert accepted_tasks(store.folder) == Counter({"W-p1": 2})
+    visits = [("p1", "mturk", "A1"), ("p1", "mturk", "A2"), ("p1", "mturk", "A3"), ("p2", "mturk", "A4")]
+    for name, kind, assignment in [*visits, ("p3", "study", "S1")]:
+        visitor = Visitor(f"W-{name}", {"submission": assignment})
+        pay.note(store.folder, 0.0, Person(name, "annotator", kind, ""), kind, visitor)
+    put("p1", 1, "close", "t1", {"how": "submitted"}, "A1")
+    put("p1", 2, "close", "t2", {"how": "aside"}, "A2")
+    put("p1", 3, "bundle_submit", "t3", {}, "A3")
+    put("p2", 1, "answer", "t4", {}, "A4")
+    put("p3", 1, "close", "t5", {"how": "submitted"}, "S1")
+    assert accepted_assignments(store.folder) == {("W-p1", "A1"), ("W-p1", "A3")}
+    # The log holds no id of a platform.
+    said = store.read_now(lambda c: [row["payload"] for row in c.execute("SELECT payload FROM event")])
+    assert len(said) == 5 and not any(name in text for text in said for name in ("A1", "A3", "S1"))
     with pytest.raises(SegloopError, match="holds no database"):
-        accepted_tasks(store.folder / "none")
+        accepted_assignments(store.folder / "none")
 
 
 def test_the_command(

@@ -1,6 +1,8 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +10,12 @@ from PIL import Image
 from pycocotools.coco import COCO
 from starlette.testclient import TestClient
 
+from labelmelite import events
+from labelmelite.exporting import Export
+from labelmelite.importing import import_source
 from labelmelite.routes.pages import PAGES
+from labelmelite.sources.coco import CocoSource
+from labelmelite.store import Store
 
 from .conftest import Page, rectangle
 
@@ -93,6 +100,28 @@ def test_pixels_as_they_are_and_scaled(page: Page, tmp_path: Path) -> None:
     assert page.get("/api/datasets/1/images/1/pixels?side=x").status_code == 400
 
 
+def test_a_browser_asks_whether_the_picture_that_it_has_is_still_right(
+    page: Page, store: Store, tmp_path: Path
+) -> None:
+    def get(path: str, tag: str = "") -> Any:
+        return page.client.get(path, headers={**page.headers, "If-None-Match": tag})
+
+    path = "/api/datasets/1/images/1/pixels"
+    first = get(path)
+    tag = first.headers["etag"]
+    assert first.headers["cache-control"] == "private, no-cache"
+    again = get(path, f'"other", W/{tag}')
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+    assert get(f"{path}?side=16", tag).status_code == 200
+    # The number stands for another file after the folder has changed.
+    (tmp_path / "images" / "new.png").write_bytes((tmp_path / "images" / "a.png").read_bytes())
+    store.write_now(lambda c: c.execute("UPDATE image SET file_name = 'new.png' WHERE id = 1").rowcount)
+    other = get(path, tag)
+    assert other.status_code == 200 and other.headers["etag"] != tag
+    os.utime(tmp_path / "images" / "new.png", ns=(1, 1))
+    assert get(path, other.headers["etag"]).status_code == 200
+
+
 def test_an_image_that_fails_to_decode_is_told(page: Page, tmp_path: Path) -> None:
     (tmp_path / "images" / "a.png").write_bytes(b"no image at all")
     response = page.get("/api/datasets/1/images/1/pixels")
@@ -127,6 +156,32 @@ def test_export_opens_with_pycocotools_and_holds_what_was_drawn(page: Page, tmp_
     assert found.cats[new["category_id"]]["name"] == "zebra"
     assert found.anns[5]["iscrowd"] == 1 and found.anns[2]["score"] == 0.5
     assert json.loads(response.content)["info"] == {"description": "three pictures"}
+
+
+def test_an_export_lists_every_category_and_keeps_every_id(store: Store, coco: Path) -> None:
+    value = json.loads(coco.read_text())
+    value["annotations"][0]["id"] = 0
+    coco.write_text(json.dumps(value))
+    import_source(store, CocoSource(coco, str(coco.parent / "images")))
+    export = store.read_now(lambda c: Export(c, 1))
+    parts = [store.read_now(export.head)]
+    made = {"client_no": 1, "kind": "create", "dataset": 1, "image": 2, "object": "007"}
+    event = events.parse(made | {"payload": {"category": "made meanwhile", "after": rectangle(2, 2, 3, 3)}}, "c")
+    store.write_now(lambda c: events.accept(c, "p", 0.0, event))
+    for images in export.pieces():
+        parts.append(", ".join(store.read_now(lambda c, images=images: export.annotations(c, images))))
+    found = json.loads("".join([*parts, store.read_now(export.tail)]))
+    assert found["categories"] == [
+        {"id": 3, "name": "cat", "definition": "A small animal."},
+        {"id": 7, "name": "dog"},
+        {"id": 8, "name": "made meanwhile"},
+    ]
+    assert [(one["id"], one["category_id"], one.get("object")) for one in found["annotations"]] == [
+        (0, 3, None),
+        (2, 7, None),
+        (5, 7, None),
+        (6, 8, "007"),
+    ]
 
 
 def test_the_owner_imports_a_set_and_a_folder(join: Callable[..., Page], coco: Path) -> None:

@@ -1,4 +1,7 @@
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +147,52 @@ def test_new_images_of_a_folder_are_added(store: Store, coco: Path) -> None:
     names = store.read_now(lambda c: [row[0] for row in c.execute("SELECT file_name FROM image ORDER BY id")])
     assert names == ["a.png", "b.jpg", "sub/c d.png", "0.png"]
     assert import_source(store, folder_source(folder)) == first
+
+
+def finish(store: Store, dataset: int) -> None:
+    image = store.read_now(lambda c: c.execute("SELECT id FROM image WHERE dataset = ?", (dataset,)).fetchone()[0])
+    store.write_now(lambda c: datasets.set_state(c, dataset, image, "finished"))
+
+
+def states(store: Store) -> list[tuple[str, str]]:
+    sql = "SELECT file_name, state FROM image ORDER BY id"
+    return store.read_now(lambda c: [tuple(row) for row in c.execute(sql)])
+
+
+def test_an_image_that_somebody_called_finished_stays_so(store: Store, coco: Path) -> None:
+    folder = coco.parent / "images"
+    first = import_source(store, folder_source(folder))
+    finish(store, first.dataset)
+    Picture.fromarray(np.zeros((5, 9, 3), np.uint8)).save(folder / "0.png")
+    assert import_source(store, folder_source(folder)) == first
+    found = [("a.png", "finished"), *((name, "untouched") for name in ("b.jpg", "sub/c d.png", "0.png"))]
+    assert states(store) == found
+    value = json.loads(coco.read_text())
+    read_in = import_source(store, CocoSource(coco, str(folder)))
+    finish(store, read_in.dataset)
+    value["annotations"].pop()
+    kept = import_source(store, CocoSource(write(coco, value), str(folder)))
+    assert kept.changed and kept.dataset == read_in.dataset
+    assert states(store)[4] == ("a.png", "finished")
+
+
+def test_two_imports_of_one_source_follow_each_other(store: Store) -> None:
+    begun = threading.Event()
+
+    class Slow(ListSource):
+        def objects(self) -> Any:
+            begun.set()
+            time.sleep(0.3)
+            yield from self.object_list
+
+    mask = masks.check(rectangle(0, 0, 4, 4))
+    parts = ([Category(1, "c")], [Image(1, "a.png", 32, 24)], [Object("1", 1, 1, mask)])
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(import_source, store, Slow("set", "loop", "key", "print", "/root", *parts))
+        assert begun.wait(20)
+        second = pool.submit(import_source, store, ListSource("set", "loop", "key", "print", "/root", *parts))
+        assert first.result(20) == second.result(20)
+    assert objects(store) == 1
 
 
 def test_what_was_left_half_way_is_read_again(store: Store) -> None:

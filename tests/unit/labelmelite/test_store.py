@@ -17,7 +17,7 @@ from labelmelite.app import create_app
 from labelmelite.clock import Clock, iso
 from labelmelite.errors import ApiError
 from labelmelite.events import Event
-from labelmelite.settings import Settings
+from labelmelite.settings import Settings, read_settings
 from labelmelite.store import FILE, Store, is_network, keep, setting
 from segloop.errors import SegloopError
 
@@ -293,7 +293,21 @@ def _fill(path: Path) -> None:
             assert error.errno == errno.ENOSPC
 
 
-def test_copies_are_whole_while_work_goes_on(store: Store, tmp_path: Path) -> None:
+def test_copies_never_replace_the_database(store: Store, tmp_path: Path) -> None:
+    put(store, 1)
+    (tmp_path / "link").symlink_to(store.folder)
+    for folder in (store.folder, tmp_path / "link", store.folder / ".." / store.folder.name):
+        with pytest.raises(SegloopError, match="Name another folder with --copies"):
+            store.copy(folder)
+        with pytest.raises(SegloopError, match="Name another folder with --copies"):
+            read_settings(None, data=store.folder, copies=folder)
+    put(store, 2)
+    assert count(store) == 2
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_copies_are_whole_while_work_goes_on(tmp_path: Path, network: bool) -> None:
+    store = Store(tmp_path / "data", network=network)
     put(store, 1)
     path = store.copy(tmp_path / "copies")
     for number in range(2, 30):
@@ -310,6 +324,8 @@ def test_copies_are_whole_while_work_goes_on(store: Store, tmp_path: Path) -> No
     (tmp_path / "file").touch()
     with pytest.raises(SegloopError, match="no copy of"):
         store.copy(tmp_path / "file")
+    put(store, 30)
+    store.close()
 
 
 def test_a_server_copies_its_database_while_it_runs_and_at_its_end(store: Store, tmp_path: Path) -> None:

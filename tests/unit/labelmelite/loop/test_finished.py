@@ -1,5 +1,6 @@
 """An iteration whose run has gone on: it can be looked at, and no longer changed."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,15 @@ def test_an_iteration_is_a_data_set(waiting):
     assert all((Path(source.root) / one.file_name).is_file() for one in images.values())
     assert {one.id for one in objects} == {str(one) for one in waiting.world.prediction.tolist()}
     assert all(one.mask["size"] == [24, 32] and one.image in images for one in objects)
+
+
+def test_what_was_collected_has_the_head_of_its_file(waiting, tmp_path):
+    path = tmp_path / "results" / "iter_1" / "collected.json"
+    path.parent.mkdir(parents=True)
+    head = {"description": "masks", "year": 2026}
+    path.write_text(json.dumps({"info": head, "images": [], "annotations": [], "categories": []}))
+    source = sources_of(replace(waiting, run=tmp_path))[0]
+    assert source.info() == {"info": head}
 
 
 @pytest.mark.parametrize("outside", [True, False])

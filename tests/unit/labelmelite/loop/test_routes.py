@@ -85,6 +85,25 @@ def test_items_bring_their_crop_and_their_image(page, client, join):
     assert join("annotator", "other").get(item["crop_url"]).status_code == 404
 
 
+def test_pictures_of_items_are_asked_about_each_time(page):
+    item = begin(page)["task"]["items"][0]
+    for path in (item["crop_url"] + "?side=120", item["image_url"]):
+        first = page.get(path)
+        assert first.headers["cache-control"] == "private, no-cache"
+        headers = {**page.headers, "If-None-Match": first.headers["etag"]}
+        assert page.client.get(path, headers=headers).status_code == 304
+        assert page.client.get(f"{path.partition('?')[0]}?side=64", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["loop", "bundle x", "", "a\nb"])
+def test_no_page_takes_the_names_of_the_server(page, name):
+    task = begin(page)["task"]
+    given = {"client_no": 9, "item": task["items"][0]["id"], "reply": "yes", "seconds": 1}
+    refused = page.post(f"/api/tasks/{task['id']}/answers", {"client": name, "answers": [given]})
+    assert refused.status_code == 400
+    assert page.post("/api/events", {"client": name, "events": []}).status_code == 400
+
+
 def test_a_reader_gets_no_tasks_and_changes_nothing(join):
     reader = join("reader")
     assert reader.post("/api/tasks", {"kind": "questions"}).status_code == 403

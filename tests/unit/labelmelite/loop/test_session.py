@@ -1,14 +1,16 @@
 import json
 import sqlite3
+import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 from labelmelite.errors import ApiError
-from labelmelite.loop import showing
-from segloop.annotation.people import read_records
+from labelmelite.loop import showing, thinking
+from segloop.annotation.people import check_complete, read_records
 from segloop.annotation.verdicts import EDITED, WORDS
 from segloop.files import read_json
 
@@ -81,6 +83,13 @@ def test_a_task_holds_one_category(serve):
         assert task["text"] == f"Is this a good mask of kind {task['category']['id']}?"
 
 
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def alone(served: Any) -> Any:
     """Return a task of ann's after somebody else has answered all other questions."""
     task = served.task("ann")
@@ -143,7 +152,20 @@ def test_who_is_faster_than_eyes_is_set_aside(serve):
     assert len(served.session.book.aside) == count
 
 
-def test_time_on_one_item_is_bounded_and_added_up(serve):
+def test_a_page_that_was_loaded_again_loses_no_task(serve):
+    served = serve({"least_seconds": 0.7}, policy="per_mask", questions=10)
+    task = served.task()
+    served.send("ann", task, *(served.say(item, served.truth_of(item)) for item in task["items"]))
+    served.time.seconds += 120
+    assert served.session.submit("ann", task["id"], 1.2)["accepted"]
+    # No page says more than has passed.
+    task = served.task()
+    served.send("ann", task, *(served.say(item, "yes", seconds=100.0) for item in task["items"]))
+    served.time.seconds += 1
+    assert not served.session.submit("ann", task["id"], 500.0)["accepted"]
+
+
+def test_time_on_one_item_is_bounded_and_counted_once(serve):
     served = serve({"most_seconds": 50.0}, policy="per_mask", questions=12)
     task = served.task()
     served.send("ann", task, served.say(task["items"][0], "yes", seconds=1e5), served.say(task["items"][1], "no"))
@@ -151,9 +173,14 @@ def test_time_on_one_item_is_bounded_and_added_up(serve):
     served.session.submit("ann", task["id"], 60.0)
     served.session.wait()
     spent = {record["prediction"]: record for record in served.session.records()}
-    assert [spent[served.prediction(item)]["seconds"] for item in task["items"][:2]] == [50.0, 5.0]
-    assert spent[served.prediction(task["items"][1])]["price"] == pytest.approx(5.0 / 3600 * 18)
+    assert [spent[served.prediction(item)]["seconds"] for item in task["items"][:2]] == [50.0, 3.0]
+    assert spent[served.prediction(task["items"][1])]["price"] == pytest.approx(3.0 / 3600 * 18)
     assert spent[served.prediction(task["items"][1])]["reply"] == "yes"
+    # Changes after the end are records of their own; together they say what the item took.
+    served.send("ann", task, served.say(task["items"][1], "no", seconds=7.0))
+    served.send("ann", task, served.say(task["items"][1], "yes", seconds=0.0))
+    of_it = [one for one in served.session.records() if one["prediction"] == served.prediction(task["items"][1])]
+    assert [one["seconds"] for one in of_it] == [3.0, 4.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -234,6 +261,29 @@ def test_what_the_disk_did_not_take_is_not_in_the_book(serve, monkeypatch):
     served.finish("ann", "ben")
     assert len(served.session.records()) == 12
     served.replayed()
+
+
+def test_a_moment_of_full_disk_stops_nothing_for_good(serve, monkeypatch):
+    monkeypatch.setattr(thinking, "_TICK", 0.05)
+    served = serve(policy="per_mask", questions=20)
+    task = served.task()
+    served.send("ann", task, *(served.say(item, served.truth_of(item)) for item in task["items"]))
+    with monkeypatch.context() as patched:
+        tries = 0
+
+        def full(_: Any) -> None:
+            nonlocal tries
+            tries += 1
+            raise OSError(28, "No space left on device")
+
+        patched.setattr(served.session, "_look_ahead", full)
+        served.session.submit("ann", task["id"], 60.0)
+        wait_until(lambda: tries > 2)
+        with pytest.raises(ApiError, match=r"cannot be chosen: .*No space left") as refused:
+            served.task("ben")
+        assert refused.value.status == 503
+    wait_until(lambda: served.session.thinking.failure is None)
+    served.finish("ben")
 
 
 # --- audits -----------------------------------------------------------------------------------------------------------
@@ -518,6 +568,107 @@ def test_any_mask_is_edited_on_request_and_then_known_to_be_bad(serve):
     (record,) = served.session.records()
     assert (record["reply"], record["reason"], record["seconds"]) == ("no", "bad_boundary", 0.0)
     assert bool(served.session.thinking.known[row])
+
+
+def test_an_edit_that_changes_nothing_is_done_too(serve):
+    served = serve(policy="per_mask", questions=20)
+    task = served.task()
+    bad = [served.say(item, "no", reason="bad_boundary") for item in task["items"][:3]]
+    served.send("ann", task, *bad, *(served.say(item, "no") for item in task["items"][3:]))
+    served.session.submit("ann", task["id"], 60.0)
+    assert served.session.wait()
+    edit = served.task("ben", "edits")
+    right, none, left = edit["items"]
+    served.send("ben", edit, drawing(served, right, right["mask"]), drawing(served, none, None))
+    served.session.submit("ben", edit["id"], 60.0)
+    served.kill()
+    assert [served.prediction(item) for item in served.task("ben", "edits")["items"]] == [served.prediction(left)]
+    assert not served.session.book.edits
+
+
+def never_asked(serve: Any) -> tuple[Any, str]:
+    """Return what is served, and an item of the map that no policy asks about."""
+    twin, served = serve(policy="thesis"), serve(policy="thesis")
+    twin.finish()
+    asked = {record["prediction"] for record in twin.session.records()}
+    return served, next(f"{showing.FREE}{one}" for one in twin.iteration.world.prediction.tolist() if one not in asked)
+
+
+def test_an_edit_under_way_is_waited_for(serve):
+    served, name = never_asked(serve)
+    edit = served.task("ben", "edits", (name,))
+    while (task := served.task()) is not None:
+        served.work("ann", task)
+    assert not served.session.complete
+    served.send("ben", edit, drawing(served, edit["items"][0], full(edit["items"][0])))
+    served.session.submit("ben", edit["id"], 60.0)
+    assert served.session.wait()
+    served.finish()
+    check_complete(served.iteration.answers / "answers.jsonl")
+    assert served.prediction(edit["items"][0]) in {record["prediction"] for record in served.session.records()}
+    served.replayed()
+
+
+def test_an_edit_that_comes_late_takes_back_that_all_is_answered(serve, monkeypatch):
+    served, name = never_asked(serve)
+    edit = served.task("ben", "edits", (name,))
+    served.session.give_back("ben", edit["id"])
+    served.finish()
+    answers = served.iteration.answers / "answers.jsonl"
+    before = answers.read_bytes()
+    with monkeypatch.context() as patched:
+        # As when the server is ended before the policy has thought about it.
+        patched.setattr(served.session.thinking, "ask", lambda: None)
+        acks = served.send("ben", edit, drawing(served, edit["items"][0], full(edit["items"][0])))
+        assert "seq" in acks[0]
+        served.session.leave()
+        assert answers.read_bytes() != before and not served.session.complete
+    served.kill()
+    served.finish()
+    check_complete(answers)
+    served.replayed()
+
+
+def test_a_task_counts_in_the_submission_that_it_was_submitted_in(serve):
+    served = serve({"lease_seconds": 60.0}, policy="per_mask", questions=100)
+    counts = []
+    for submission in ("a", "a", "b"):
+        task = served.task()
+        served.send("ann", task, *(served.say(item, served.truth_of(item)) for item in task["items"]))
+        counts.append(served.session.submit("ann", task["id"], 60.0, submission)["submitted"])
+    assert counts == [1, 2, 1]
+    # All was answered, but the lease ended first.
+    late, half = served.task(), served.task("ben")
+    served.send("ann", late, *(served.say(item, served.truth_of(item)) for item in late["items"]))
+    served.send("ben", half, served.say(half["items"][0], "yes"))
+    served.time.seconds += 100
+    served.session.thinking._ticked()
+    for _ in range(2):
+        assert served.session.submit("ann", late["id"], 60.0, "b")["submitted"] == 2
+    assert served.session.submit("ben", half["id"], 60.0, "b") == {
+        "accepted": True,
+        "message": "Thank you.",
+        "submitted": 0,
+    }
+    served.kill()
+    assert [served.session.book.submitted("ann", one) for one in ("a", "b", "")] == [2, 2, 0]
+    assert served.session.book.tasks[late["id"]].end == "expired"
+
+
+def test_tasks_are_counted_while_others_get_theirs(serve):
+    served = serve(policy="per_mask", questions=100)
+    task = served.task()
+    served.send("ann", task, *(served.say(item, "yes") for item in task["items"]))
+    held = []
+
+    class Watched(dict[str, Any]):
+        def values(self) -> Any:
+            held.append(served.session.lock._is_owned())
+            return super().values()
+
+    served.session.book.tasks = Watched(served.session.book.tasks)
+    served.session.submit("ann", task["id"], 60.0)
+    assert held and all(held)
 
 
 def test_the_quality_sample_is_redrawn_without_being_shown(serve, waiting):
