@@ -97,6 +97,9 @@ export async function start(page) {
       saving.textContent = waiting ? `${waiting} not saved yet` : "saved";
       saving.classList.toggle("failing", error !== null);
       saving.title = error ? error.message : "";
+    }, (count, message) => {
+      const what = count === 1 ? "One change that an earlier page left is" : `${count} changes that an earlier page left are`;
+      toast(`${what} not saved: ${message}`, { problem: true });
     });
     await page({ session, keys: new Keys(session.keys), outbox, main });
   } catch (error) {
