@@ -18,6 +18,11 @@ export function answerWith(given) {
   sent.length = 0;
 }
 
+/** Close the page: nothing of it hears of keys any more. */
+export function closePage() {
+  for (const name of Object.keys(listeners)) delete listeners[name];
+}
+
 /** @param {number} milliseconds */
 export const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
@@ -67,6 +72,7 @@ class Node {
   addEventListener() {}
   prepend() {}
   remove() {}
+  scrollIntoView() {}
   getContext() {
     return null;
   }

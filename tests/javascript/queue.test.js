@@ -79,6 +79,7 @@ test("what earlier pages left keeps its order, waits as a whole, and is tried ag
   full = false;
   await sleep(800);
   assert.equal((await results[0]).seq, 1);
+  await one.flush();
   assert.deepEqual(numbers().slice(-3).map((some) => [some[0], some.at(-1)]), [[1, 50], [51, 60], [1, 1]]);
   assert.equal(kept.size, 0);
 });

@@ -54,6 +54,9 @@ class Drawing {
     this.left = element("span", { class: "left number" });
     this.previous = actionButton(frame.keys, "image.previous", "previous", "Previous", () => this.go(this.now - 1), "plain");
     this.next = actionButton(frame.keys, "image.next", "next", "Next", () => this.go(this.now + 1), "plain");
+    /** Whether the task is over or about to be; nothing may change beside the submission. */
+    this.ended = false;
+    this.submitting = false;
     this.main = element("button", { class: "main", onclick: () => this.forward() });
     frame.keys.describe(this.main, "submit");
     const absent = element("button", { text: `No ${task.category.name} here`, onclick: () => this.sayAbsent() });
@@ -67,11 +70,16 @@ class Drawing {
     frame.keys.on("image.previous", () => this.go(this.now - 1));
     frame.keys.on("image.next", () => this.go(this.now + 1));
     frame.keys.on("submit", () => this.forward());
-    document.addEventListener("visibilitychange", () => this.count());
+    this.visibility = () => this.count();
+    document.addEventListener("visibilitychange", this.visibility);
     this.renewing = window.setInterval(() => {
       // An expired lease is told by the next answer.
       if (!document.hidden) request("POST", `/api/tasks/${task.id}/renew`, {}).catch(() => {});
     }, RENEW_EVERY);
+  }
+
+  get open() {
+    return !this.ended && !this.submitting;
   }
 
   get item() {
@@ -93,6 +101,7 @@ class Drawing {
 
   /** Send what the item looks like now; the latest answer counts. */
   save() {
+    if (this.ended) return;
     this.count();
     const { item, editor } = this;
     const own = [...editor.scene.items.values()][0];
@@ -114,7 +123,9 @@ class Drawing {
   }
 
   async sayAbsent() {
-    if (!(await confirm(this.frame.keys, `Is there really no ${this.task.category.name} here?`, "There is none"))) return;
+    const { item } = this;
+    if (!this.open || !(await confirm(this.frame.keys, `Is there really no ${this.task.category.name} here?`, "There is none"))) return;
+    if (!this.open || item !== this.item) return;
     this.count();
     this.send(null);
     this.states.delete(this.item.id);
@@ -123,7 +134,7 @@ class Drawing {
 
   /** @param {number} place */
   async go(place) {
-    if (place < 0 || place >= this.task.items.length) return;
+    if (!this.open || place < 0 || place >= this.task.items.length) return;
     this.leaveItem();
     this.now = place;
     await this.show();
@@ -154,6 +165,8 @@ class Drawing {
     if (item !== this.item) return;
     const objects = mask ? [{ id: item.id, category: task.category.name, mask }] : [];
     await editor.open({ width: item.width, height: item.height, objects, picture, history: state?.history });
+    // Somebody has gone on meanwhile: that item is still loaded, and what is drawn now would be saved as its mask.
+    if (item !== this.item || this.ended) return;
     const [x, y, width, height] = item.box;
     editor.box = this.redraw ? { x, y, width, height } : null;
     if (mask) editor.select(item.id);
@@ -181,6 +194,7 @@ class Drawing {
 
   /** To the next item, to one that was passed over, or to the end. */
   async forward() {
+    if (!this.open) return;
     if (this.redraw && !this.item.answer) {
       this.editor.say(`Draw the ${this.task.category.name} first, or say that there is none.`);
       return;
@@ -192,6 +206,8 @@ class Drawing {
 
   async submit() {
     this.leaveItem();
+    this.submitting = true;
+    this.editor.loading = true;
     this.main.disabled = true;
     try {
       if (!(await this.frame.outbox.settled(10_000))) {
@@ -205,12 +221,17 @@ class Drawing {
     } catch (error) {
       toast(error instanceof Error ? error.message : String(error), { problem: true });
     } finally {
+      this.submitting = false;
+      this.editor.loading = false;
       this.main.disabled = false;
     }
   }
 
   end() {
+    this.ended = true;
+    this.frame.keys.clear("help");
     window.clearInterval(this.renewing);
+    document.removeEventListener("visibilitychange", this.visibility);
     this.editor.close();
   }
 }
