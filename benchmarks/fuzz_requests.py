@@ -55,13 +55,15 @@ _TEXTS: Final = (
     ),
     *("%00", "a\0b", "é", "'; DROP TABLE event; --", "%", "_" * 199, "<script>", "a" * 5000, "mask-1", "finished"),
 )
+_COOKIE: Final = b"COOKIE"
+"""Stands for the name of the session's cookie, which each database has its own of."""
 _HEADERS: Final = (
     (b"host", b"[", b"evil.example", b"[::1", b"127.0.0.1:x", b"", b"\xff"),
     (b"origin", b"http://[", b"null", b"https://evil.example", b"http://127.0.0.1"),
     (b"sec-fetch-site", b"cross-site", b"\xb2"),
     (b"content-length", b"\xb2", b"-1", b"9" * 30, b"99999999999", b"x", b""),
     (b"content-type", b"text/plain", b"application/json; charset=\xff", b"multipart/form-data; boundary=\xb2", b""),
-    (b"cookie", b"labelmelite=\xff", b"labelmelite=" + b"a" * 4000, b"=;=", b"labelmelite"),
+    (b"cookie", _COOKIE + b"=\xff", _COOKIE + b"=" + b"a" * 4000, b"=;=", _COOKIE),
     (b"authorization", b"Bearer", b"Bearer \xff", b"Basic eDp5", b"Bearer " + b"a" * 300),
     (b"x-labelmelite", b"\xff", b""),
     (b"range", b"bytes=0-", b"bytes=5-2", b"bytes=-1,-2,-3", b"x"),
@@ -84,6 +86,7 @@ class Served:
         self.root = settings.roots[0]
         self.app = create_app(settings, self.store, lambda *_: session)
         self.people = dict(self._people())
+        self.cookie = self.app.state.guard.cookie.encode()
         # What a page has been told: names for paths and bodies.
         self.tasks: list[str] = ["0" * 16]
         self.items: list[str] = [f"mask-{session.iteration.world.prediction[0]}"]
@@ -170,7 +173,8 @@ async def _one(server: Served, numbers: np.random.Generator) -> str:
     headers += server.people[role]
     if numbers.random() < 0.15:
         name, *values = _pick(_HEADERS, numbers)
-        headers = [one for one in headers if one[0] != name] + [(name, _pick(values, numbers))]
+        value = _pick(values, numbers).replace(_COOKIE, server.cookie)
+        headers = [one for one in headers if one[0] != name] + [(name, value)]
     query = _query(server, numbers)
     cut = bool(numbers.random() < 0.01)
     answer = await ask(server.app, method, path, query, headers, _parts(body, numbers), cut=cut)

@@ -11,6 +11,7 @@ STATUS: Final = {
     "bad_request": 400,
     "bad_mask": 422,
     "conflict": 409,
+    "stale": 409,
     "too_large": 413,
     "gone": 410,
     "storage": 507,

@@ -16,7 +16,6 @@ from labelmelite.errors import ApiError
 from labelmelite.settings import MTURK_HOSTS, Settings
 from labelmelite.store import Store, keep, setting
 
-COOKIE: Final = "labelmelite"
 CSRF: Final = "x-labelmelite"
 ROLES: Final = ("reader", "annotator", "owner")
 """From the least to the most that a person may do."""
@@ -118,12 +117,15 @@ class Guard:
         self.store = store
         self.settings = settings
         self.salt: str = store.write_now(_salt)
+        # Browsers send a cookie to every port of a machine: under one name, servers would sign each other's people out.
+        # The database names it, not the port, so that a session outlives a restart on another port.
+        self.cookie: Final = f"labelmelite-{hashed(self.salt)[:12]}"
         self._known: dict[str, tuple[float, Person]] = {}
         self._nobody = store.write_now(self._host_owner) if not settings.tokens else None
 
     async def person(self, request: Request) -> Person | None:
         """Return who a request is from."""
-        token = _token(request)
+        token = self._token(request)
         if token is None:
             return self._nobody
         if len(token) > 200:
@@ -144,23 +146,35 @@ class Guard:
         site = request.headers.get("sec-fetch-site")
         if site not in (None, "same-origin", "none") or (origin is not None and not self._own(origin, request)):
             raise ApiError("forbidden", "This request comes from another site and was refused.")
-        if person is not None and not hmac.compare_digest(request.headers.get(CSRF, "").encode(), person.csrf.encode()):
-            raise ApiError("forbidden", "This page is out of date. Reload it.")
+        # Whoever opens a link does not know the text of a session that this browser has already. Another site's script
+        # can send no JSON here, and a request that shows where it comes from was judged above.
+        if person is None or (request.method, request.scope["path"]) == ("POST", "/api/session"):
+            return
+        if not hmac.compare_digest(request.headers.get(CSRF, "").encode(), person.csrf.encode()):
+            raise ApiError("stale", "Somebody has signed in anew in this browser. Reload this page.")
 
     def check_host(self, request: Request) -> None:
         """Refuse a name that is not the server's: a foreign name that leads here could read for its owner."""
         given = request.headers.get("host", "")
         name = (_split(f"//{given}").hostname or "").lower()
-        allowed = {"127.0.0.1", "localhost", "::1", self.settings.host}
+        allowed = {"127.0.0.1", "localhost", "::1", self.settings.host.lower()}
         if self.settings.public is not None:
             allowed.add((urlsplit(self.settings.public).hostname or "").lower())
         if self.settings.host not in ("0.0.0.0", "::") and name not in allowed:
             raise ApiError("forbidden", f"This server does not answer to the name {name!r}. Start it with --public.")
 
     def _own(self, origin: str, request: Request) -> bool:
-        if self.settings.public is not None and origin == self.settings.public.rstrip("/"):
+        # Names of machines are the same in small and capital letters.
+        origin = origin.lower()
+        if self.settings.public is not None and origin == self.settings.public.rstrip("/").lower():
             return True
-        return _split(origin).netloc == request.headers.get("host", "")
+        return _split(origin).netloc == request.headers.get("host", "").lower()
+
+    def _token(self, request: Request) -> str | None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and token:
+            return token.strip()
+        return request.cookies.get(self.cookie)
 
     # --- signing in
 
@@ -351,10 +365,3 @@ def _salt(connection: sqlite3.Connection) -> str:
         known = secrets.token_hex(16)
         keep(connection, "salt", known)
     return known
-
-
-def _token(request: Request) -> str | None:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token:
-        return token.strip()
-    return request.cookies.get(COOKIE)

@@ -3,6 +3,7 @@
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -133,8 +134,8 @@ def read_settings(path: Path | None, defaults: dict[str, Any] | None = None, **o
     Raises
     ------
     SegloopError
-        If a setting is unknown or of another kind, if tokens are off on an address that others reach, or if copies
-        would go where the database lies.
+        If a setting is unknown or of another kind, if tokens are off on an address that others reach, if copies would
+        go where the database lies, or if the public address is none.
     """
     given = {} if path is None else read_yaml(path, "the settings") or {}
     if not isinstance(given, dict):
@@ -152,7 +153,22 @@ def read_settings(path: Path | None, defaults: dict[str, Any] | None = None, **o
         )
     if not settings.tokens and settings.host not in LOOPBACK:
         raise SegloopError(f"others can reach {settings.host}, so that everybody needs a token. Leave out --no-tokens.")
+    if settings.public is not None and not _is_origin(settings.public):
+        raise SegloopError(
+            f"public: {settings.public!r} is no whole address of a server. Write it as the address bar shows it, "
+            "without a path, such as https://label.example.org."
+        )
     return settings
+
+
+def _is_origin(address: str) -> bool:
+    try:
+        found = urlsplit(address)
+        port = found.port
+    except ValueError:
+        return False
+    whole = found.scheme in ("http", "https") and bool(found.hostname) and port != 0
+    return whole and found.path in ("", "/") and not (found.query or found.fragment or "@" in found.netloc)
 
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")

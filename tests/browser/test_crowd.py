@@ -169,11 +169,21 @@ def test_a_participant_ends_at_the_completion_address(
 ) -> None:
     page = browser.new_context().new_page()
     page.goto(f"{links['study']}&PID=p1&SID=s1")
+    expect(page.locator(".cell.now")).to_be_visible()
+    # Each load of the page opens the link again, in a browser that is signed in.
+    page.reload()
     answer_all(page, page)
     page.wait_for_url(f"{origin(platform)}/done?id=s1")
     (result,) = [path for path in (server.data / "bundles").glob("*.json") if "yesno" in path.read_text()][-1:]
     done = json.loads(Path(result).read_text())["annotations"]
     assert [one["completed_task"]["accepted"] for one in done] == [True] * ITEMS
+    page.context.close()
+
+
+def test_a_platforms_link_that_is_not_valid_shows_why(browser: Browser, server: LabelServer) -> None:
+    page = browser.new_context().new_page()
+    page.goto(f"{server.address}/study?token=unknown&PID=p2&SID=s2")
+    expect(page.get_by_role("alert")).to_contain_text("Open the link that you were sent")
     page.context.close()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from segloop.data import masks
 from segloop.store.index import read_index
@@ -102,6 +102,13 @@ def test_masks_are_corrected_left_or_refused(
     expect(page.get_by_role("heading", name="There is nothing to draw")).to_be_visible()
     screenshots(page, "edit_done")
     assert "item" not in page.url
+    # The task is over: its keys are.
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    for key in ("Control+Enter", "PageUp", "u"):
+        page.keyboard.press(key)
+    page.wait_for_timeout(200)
+    assert asked == []
     server.stop()
     server.start()
     # What was left as it is, and what is none, are no edits.
@@ -142,3 +149,32 @@ def test_a_redraw_starts_from_nothing(
     (record,) = records(run, "redraws.jsonl")
     assert masks.area([masks.check(drawn)])[0] == round(width) * round(height)
     assert record["segmentation"] == drawn
+
+
+def test_who_goes_on_before_a_mask_is_there_draws_on_no_other(watched: Watched, server: LabelServer) -> None:
+    node = next(one for one in server.get("/api/tree")["nodes"] if one["category"] == "kind 2")
+    sample = server.get(f"/api/tree/{node['id']}?sample=3")["sample"]
+    page = watched.page("/edit?" + "&".join(f"item={item['id']}" for item in sample))
+    ready(page, "1 of 3")
+    page.evaluate(
+        """() => {
+          const { work } = editor;
+          const decode = work.decode.bind(work);
+          work.decode = async (masks) => {
+            await new Promise((resolve) => setTimeout(resolve, 400));
+            return decode(masks);
+          };
+        }"""
+    )
+    held: list[Route] = []
+    page.route("**/api/items/*/image*", lambda route: held.append(route) if asked else asked.append(route.continue_()))
+    asked: list[None] = []
+    page.keyboard.press("PageDown")
+    page.wait_for_timeout(200)
+    page.keyboard.press("PageDown")
+    page.wait_for_timeout(600)
+    # The second mask is there while the third is waited for: what is drawn on it would be saved as the third.
+    assert len(asked) == len(held) == 1
+    assert page.evaluate("editor.loading") is True
+    held[0].continue_()
+    ready(page, "3 of 3")

@@ -391,6 +391,16 @@ def test_images_are_turned_and_searched_by_category(opened: Open) -> None:
     one.page.get_by_label("State of the image").select_option("finished")
     one.page.wait_for_timeout(200)
     assert one.server.get("/api/datasets/1/images/3")["state"] == "finished"
+    before = one.server.get("/api/datasets/1/images/4")["state"]
+    # After a choice with the mouse the keys mean the image; in the list they turn pages and choose nothing.
+    assert one.page.evaluate("document.activeElement.className") == "stage"
+    one.page.get_by_label("State of the image").focus()
+    one.press("PageDown")
+    expect(one.page.locator(".file")).to_have_text("scene_4.png")
+    one.press("PageUp")
+    expect(one.page.locator(".file")).to_have_text("scene_3.png")
+    until(one.page, "!document.querySelector('.stage').hasAttribute('aria-busy')")
+    assert [one.server.get(f"/api/datasets/1/images/{image}")["state"] for image in (3, 4)] == ["finished", before]
     one.page.get_by_label("Filter the list by category").fill("DO")
     expect(one.page.locator(".objects li:visible")).to_have_count(1)
 

@@ -180,6 +180,11 @@ def test_an_earlier_answer_is_changed_on_its_page(watched: Watched, server: Labe
     saved(page)
     now = {(one["task"], one["item"]["id"]): one["reply"] for one in answers(server)}
     assert now[changed["task"], changed["item"]["id"]] == other
+    # The truth of a gold mask is the answer as it is now.
+    page.route("**/api/gold", lambda route: route.fulfill(status=200, body="{}"))
+    with page.expect_request("**/api/gold") as asked:
+        first.get_by_role("button", name=re.compile("Use as gold")).click()
+    assert asked.value.post_data_json["reply"] == other
 
 
 def test_keys_can_be_changed_and_the_browsers_own_cannot(watched: Watched) -> None:

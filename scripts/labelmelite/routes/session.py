@@ -13,7 +13,7 @@ from starlette.routing import Route
 from labelmelite import crowd, http, security
 from labelmelite.crowd import pay
 from labelmelite.errors import ApiError
-from labelmelite.security import COOKIE, Guard, Person
+from labelmelite.security import Guard, Person
 
 
 async def show(request: Request) -> Response:
@@ -41,7 +41,7 @@ async def begun(request: Request, session: str, person: Person) -> Response:
     response = http.answer({**await described(request, person), "session": session})
     settings = request.app.state.settings
     response.set_cookie(
-        COOKIE,
+        request.app.state.guard.cookie,
         session,
         max_age=int(settings.session_days * security.DAY),
         httponly=True,
@@ -58,7 +58,7 @@ async def sign_out(request: Request) -> Response:
     await request.app.state.store.write(lambda c: guard.close_session(c, person))
     guard.look_again()
     response = http.answer({})
-    response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    response.delete_cookie(guard.cookie, httponly=True, samesite="strict")
     return response
 
 

@@ -99,6 +99,9 @@ const RESERVED = new Set([
 /** Keys that do something of their own where the focus is on a control. */
 const NATIVE = new Set(["Space", "Enter"]);
 
+/** Keys that turn pages everywhere; in a list of choices they would choose another one unseen. */
+const PAGING = new Set(["PageUp", "PageDown"]);
+
 /** Keys that work while somebody types into a field. */
 const WHILE_TYPING = new Set(["Escape", "Ctrl+Enter"]);
 
@@ -173,6 +176,12 @@ export class Keys {
     this.handlers.delete(action);
   }
 
+  /** Let no action be handled any more but some, as when a task is over; what is held down ends. @param {...string} kept */
+  clear(...kept) {
+    this.releaseAll();
+    for (const action of this.handlers.keys()) if (!kept.includes(action)) this.off(action);
+  }
+
   /**
    * Return the keys of an action.
    * @param {string} action
@@ -238,6 +247,7 @@ export class Keys {
   belongsToControl(event, key) {
     const element = event.target instanceof Element ? event.target : null;
     if (!element || element === document.body) return false;
+    if (element.matches("select") && PAGING.has(key)) return false;
     if (element.matches("input:not([type=checkbox]):not([type=radio]):not([type=range]):not([type=button]), textarea, select, [contenteditable=true]")) {
       return !WHILE_TYPING.has(key);
     }

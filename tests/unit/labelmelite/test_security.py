@@ -31,7 +31,8 @@ def test_forged_tokens(client: TestClient, token: str) -> None:
     assert response.status_code == 401
     if token.isascii() and token:
         assert client.get("/api/session", headers={"Authorization": f"Bearer {token}"}).status_code == 401
-        assert client.get("/api/session", headers={"Cookie": f"labelmelite={token}"}).status_code == 401
+        name = client.app.state.guard.cookie  # type: ignore[attr-defined]
+        assert client.get("/api/session", headers={"Cookie": f"{name}={token}"}).status_code == 401
 
 
 def test_a_link_works_once(client: TestClient, store: Store) -> None:
@@ -40,10 +41,54 @@ def test_a_link_works_once(client: TestClient, store: Store) -> None:
     assert response.status_code == 200
     cookie = response.headers["set-cookie"]
     assert "HttpOnly" in cookie and "SameSite=strict" in cookie and "Path=/" in cookie
-    again = client.post("/api/session", json={"token": token}, headers={"X-Labelmelite": response.json()["csrf"]})
+    again = client.post("/api/session", json={"token": token})
     assert again.status_code == 410 and again.json()["error"]["code"] == "gone"
     # The cookie alone is enough to look.
     assert client.get("/api/session").json()["annotator"]["role"] == "owner"
+
+
+def test_who_is_signed_in_opens_another_link(client: TestClient, store: Store) -> None:
+    guard = client.app.state.guard  # type: ignore[attr-defined]
+    for name in ("Ada", "Ben"):
+        token = store.write_now(lambda c, name=name: guard.invite(c, name, "annotator", 1)["token"])
+        response = client.post("/api/session", json={"token": token}, headers={"Origin": "http://127.0.0.1"})
+        assert response.status_code == 200, response.text
+        assert client.get("/api/session").json()["annotator"]["name"] == name
+    # All other changes need the header that such a page cannot have, and no other site may do this one.
+    assert client.delete("/api/session").status_code == 409
+    token = store.write_now(guard.invite_owner)
+    for foreign in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert client.post("/api/session", json={"token": token}, headers=foreign).status_code == 403
+    content, plain = json.dumps({"token": token}), {"content-type": "text/plain"}
+    assert client.post("/api/session", content=content, headers=plain).status_code == 400
+
+
+def test_a_page_of_an_earlier_session_is_told_apart_from_a_foreign_one(client: TestClient, store: Store) -> None:
+    guard = client.app.state.guard  # type: ignore[attr-defined]
+    body, old = {"client": "c", "events": []}, ""
+    for expected in (200, 409):
+        token = store.write_now(guard.invite_owner)
+        session = client.post("/api/session", json={"token": token}).json()
+        old = old or session["csrf"]
+        response = client.post("/api/events", json=body, headers={"X-Labelmelite": old})
+        assert response.status_code == expected
+    assert response.json()["error"]["code"] == "stale"
+    assert client.post("/api/events", json=body, headers={"X-Labelmelite": session["csrf"]}).status_code == 200
+
+
+def test_servers_on_one_machine_have_cookies_of_their_own(client: TestClient, tmp_path: Path, store: Store) -> None:
+    guard = client.app.state.guard  # type: ignore[attr-defined]
+    client.post("/api/session", json={"token": store.write_now(guard.invite_owner)})
+    other_store = Store(tmp_path / "other")
+    try:
+        other_app = create_app(Settings(data=tmp_path / "other"), other_store)
+        with TestClient(other_app, base_url="http://127.0.0.1", cookies=client.cookies) as other:
+            # One browser: what one server sets is sent to the other, whatever their ports.
+            other.post("/api/session", json={"token": other_store.write_now(other_app.state.guard.invite_owner)})
+            client.cookies.update(other.cookies)
+            assert other.get("/api/session").status_code == client.get("/api/session").status_code == 200
+    finally:
+        other_store.close()
 
 
 class Later:
@@ -102,8 +147,8 @@ def test_a_change_needs_the_header_and_its_own_origin(page: Page) -> None:
     good = page.headers
     send = page.client.post
     assert send("/api/events", json=body, headers=good).status_code == 200
-    assert send("/api/events", json=body, headers={**good, "X-Labelmelite": "wrong"}).status_code == 403
-    assert send("/api/events", json=body, headers={"Authorization": good["Authorization"]}).status_code == 403
+    assert send("/api/events", json=body, headers={**good, "X-Labelmelite": "wrong"}).status_code == 409
+    assert send("/api/events", json=body, headers={"Authorization": good["Authorization"]}).status_code == 409
     for foreign in ("https://evil.example", "null", "http://127.0.0.1.evil.example", "http://127.0.0.1:99"):
         assert send("/api/events", json=body, headers={**good, "Origin": foreign}).status_code == 403
     for site in ("cross-site", "same-site"):
@@ -128,6 +173,18 @@ def test_a_foreign_name_of_the_server_is_refused(client: TestClient, settings: S
     public = create_app(replace(settings, public="https://label.example.org"), store)
     with TestClient(public, base_url="https://label.example.org") as other:
         assert other.get("/").status_code == 200
+
+
+def test_names_of_machines_are_the_same_in_capital_letters(settings: Settings, store: Store) -> None:
+    body = {"token": "x"}
+    for changed in ({"host": "Login1"}, {"public": "https://Label.Example.org"}):
+        name = next(iter(changed.values())).removeprefix("https://")
+        app = create_app(replace(settings, **changed), store)  # type: ignore[arg-type]
+        with TestClient(app, base_url=f"https://{name.lower()}") as client:
+            for shown in (name, name.lower()):
+                headers = {"Host": shown, "Origin": f"https://{name.lower()}"}
+                assert client.get("/", headers=headers).status_code == 200
+                assert client.post("/api/session", json=body, headers=headers).status_code == 401
 
 
 def test_headers_of_every_response(client: TestClient) -> None:
@@ -202,7 +259,7 @@ def test_without_tokens_everybody_is_the_owner_of_a_local_server(settings: Setti
         session = open_one.get("/api/session").json()
         assert session["annotator"]["role"] == "owner"
         # A page of another site still cannot change anything: it lacks the header.
-        assert open_one.post("/api/events", json={"client": "c", "events": []}).status_code == 403
+        assert open_one.post("/api/events", json={"client": "c", "events": []}).status_code == 409
         assert Page(open_one, session).post("/api/events", {"client": "c", "events": []}).status_code == 200
 
 

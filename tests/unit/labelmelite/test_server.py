@@ -155,6 +155,9 @@ def test_a_folder_of_images_alone_on_every_address(arguments: list[str], tmp_pat
         (["--images", ".", "--settings", "/nowhere.yaml"], "does not exist"),
         (["--images", ".", "--host", "300.0.0.1"], "cannot be used"),
         (["--run", ".", "--images", "."], "name one thing to label"),
+        (["--images", ".", "--public", "label.example.org"], "such as https://label.example.org"),
+        (["--images", ".", "--public", "label.example.org:8080"], "such as https://label.example.org"),
+        (["--images", ".", "--public", "https://example.org/label"], "without a path"),
     ],
 )
 def test_what_cannot_be_served(

@@ -15,18 +15,19 @@ import { element } from "../pages/frame.js";
  */
 function ask(keys, otherwise, content) {
   return new Promise((resolve) => {
-    let result = otherwise;
+    let asking = true;
     const dialog = element("dialog", { class: "ask" });
+    // Not only once the browser tells of the closed dialogue: the next key may be pressed before that.
     const answer = (/** @type {T} */ value) => {
-      result = value;
+      if (!asking) return;
+      asking = false;
       dialog.close();
-    };
-    dialog.append(...content(answer));
-    dialog.addEventListener("close", () => {
       dialog.remove();
       keys.active = true;
-      resolve(result);
-    });
+      resolve(value);
+    };
+    dialog.append(...content(answer));
+    dialog.addEventListener("close", () => answer(otherwise));
     document.body.append(dialog);
     keys.active = false;
     dialog.showModal();

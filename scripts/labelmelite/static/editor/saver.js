@@ -85,24 +85,30 @@ export class Saver {
       const answer = await askConflict(this.frame.keys, change.category || "object", present === null);
       const own = this.editor.scene.item(object);
       if (answer === "theirs" || (!own && !present)) this.editor.takeOver(object, present);
-      else this.keepOwn(object, present);
+      else this.keepOwn(change, present);
     } finally {
       this.asking.delete(object);
     }
   }
 
-  /** @param {string} object @param {Given | null} present */
-  keepOwn(object, present) {
+  /**
+   * Send what the object is here: its mask, and its name.
+   * @param {Change} refused
+   * @param {Given | null} present
+   */
+  keepOwn({ object, kind: refused, category: nameBefore }, present) {
     const { editor } = this;
     const own = editor.scene.item(object);
-    const category = own?.category ?? present?.category ?? "";
+    const name = own?.category ?? present?.category ?? "";
+    // What was deleted comes back with the name that it had.
+    const known = present?.category ?? (refused === "rename" ? nameBefore : name);
     const kind = !present ? "restore" : own ? "edit" : "delete";
+    const before = present?.mask ?? null;
+    const after = own?.mask ?? null;
     editor.history.forget(object);
-    const change = /** @type {Change} */ ({
-      object, kind, before: present?.mask ?? null, after: own?.mask ?? null, category, categoryAfter: category, seq: null, clientNo: null,
-    });
-    if (kind === "edit" && own?.mask.counts === present?.mask.counts) return;
-    editor.record(change, {}, "conflict");
+    const change = /** @type {Change} */ ({ object, kind, before, after, category: known, categoryAfter: known, seq: null, clientNo: null });
+    if (kind !== "edit" || before?.counts !== after?.counts) editor.record(change, {}, "conflict");
+    if (own && name !== known) editor.record({ ...change, kind: "rename", before: null, after: null, categoryAfter: name }, {}, "conflict");
   }
 }
 

@@ -129,7 +129,9 @@ export class Scene {
    * @param {number} y
    */
   distance(item, x, y) {
-    return Math.min(...item.loops.map((loop) => nearest(loop.points, x, y).distance), Infinity);
+    let least = Infinity;
+    for (const loop of item.loops) least = Math.min(least, nearest(loop.points, x, y).distance);
+    return least;
   }
 
   /**

@@ -61,7 +61,9 @@ export function fillHoles(bitmap) {
  */
 export function largestPart(bitmap) {
   const { labels, areas } = parts(bitmap, 1);
-  const largest = areas.indexOf(Math.max(...areas.slice(1)), 1);
+  // A loop, for there may be more parts than a call takes arguments.
+  let largest = 1;
+  for (let label = 2; label < areas.length; label++) if (areas[label] > areas[largest]) largest = label;
   const result = blank(bitmap);
   for (let place = 0; place < labels.length; place++) if (labels[place] === largest) result.data[place] = 1;
   return trim(result);

@@ -16,6 +16,8 @@ import { forget, recall, remember } from "./storage.js";
  */
 
 const HEADER_SESSION = "labelmelite.session";
+/** Milliseconds after which a request counts as lost: a connection that hangs would hold everything behind it. */
+const PATIENCE = { reading: 300_000, changing: 60_000 };
 
 /** A request that was refused or did not arrive; `code` is the server's, or "offline". */
 export class ApiError extends Error {
@@ -30,9 +32,9 @@ export class ApiError extends Error {
     this.code = code;
   }
 
-  /** Whether the same request may go through later. */
+  /** Whether the same request may go through later: with the server, with space, or when the person is signed in again. */
   get transient() {
-    return this.code === "offline" || this.code === "storage" || this.code === "unavailable" || this.status >= 500;
+    return this.code === "offline" || this.code === "stale" || this.code === "sign_in" || this.code === "storage" || this.code === "unavailable" || this.status >= 500;
   }
 }
 
@@ -61,6 +63,18 @@ export async function signIn(token) {
   return given;
 }
 
+/**
+ * Read again who is signed in, after another tab has opened a link. Another person's session is not taken: what was done
+ * here is not theirs.
+ */
+async function renewSession() {
+  const found = /** @type {Session} */ (await request("GET", "/api/session"));
+  if (session && found.annotator.id !== session.annotator.id) {
+    throw new ApiError(409, "stale", "Somebody else has signed in in this browser. What you did here is kept, and is sent when you have signed in again.");
+  }
+  session = Object.assign(session ?? {}, found);
+}
+
 export async function signOut() {
   await request("DELETE", "/api/session");
   forget(HEADER_SESSION);
@@ -68,7 +82,7 @@ export async function signOut() {
 }
 
 /**
- * Ask the server.
+ * Ask the server. A session that has begun anew meanwhile is taken over if it is the same person's.
  * @param {string} method
  * @param {string} path
  * @param {unknown=} body  Sent as JSON, or as it is if it is a form.
@@ -76,30 +90,53 @@ export async function signOut() {
  * @returns {Promise<any>}
  */
 export async function request(method, path, body, options = {}) {
+  try {
+    return await ask(method, path, body, options);
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.code !== "stale") throw error;
+  }
+  await renewSession();
+  return ask(method, path, body, options);
+}
+
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {unknown} body
+ * @param {{keepalive?: boolean, signal?: AbortSignal}} options
+ * @returns {Promise<any>}
+ */
+async function ask(method, path, body, options) {
   const headers = new Headers({ Accept: "application/json" });
   const own = recall(HEADER_SESSION);
   if (own) headers.set("Authorization", `Bearer ${own}`);
   if (method !== "GET" && session) headers.set("X-Labelmelite", session.csrf);
   let content;
+  /** @type {AbortSignal | undefined} */
+  let signal = AbortSignal.timeout(method === "GET" ? PATIENCE.reading : PATIENCE.changing);
   if (body instanceof FormData) {
     content = body;
+    // A file of gigabytes may take its time.
+    signal = undefined;
   } else if (body !== undefined) {
     headers.set("Content-Type", "application/json");
     content = JSON.stringify(body);
   }
   let response;
+  let text;
   try {
-    response = await fetch(path, { method, headers, body: content, credentials: "same-origin", ...options });
+    response = await fetch(path, { method, headers, body: content, credentials: "same-origin", signal, ...options });
+    text = response.status === 204 ? "" : await response.text();
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new ApiError(0, "offline", "The server cannot be reached. What you did is kept here and sent again.");
   }
-  if (response.status === 204) return null;
-  const text = await response.text();
   let given = null;
   try {
     given = text ? JSON.parse(text) : null;
   } catch {
+    // Not the server's words, but those of a proxy before it.
+    if (response.status === 413) throw new ApiError(413, "too_large", "This is larger than the proxy before the server lets through. Whoever runs it must raise its limit (nginx: client_max_body_size).");
     throw new ApiError(response.status || 500, "unavailable", "The server's answer cannot be read.");
   }
   if (!response.ok) {

@@ -28,7 +28,9 @@ import { ApiError, request, uuid } from "./api.js";
 
 const DATABASE = "labelmelite";
 const STORE = "outbox";
+/** Records of one request, and their bytes: proxies take 1 MiB where nobody told them otherwise. */
 const AT_ONCE = 50;
+const BYTES_AT_ONCE = 900_000;
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 15000;
 
@@ -64,13 +66,18 @@ export class Outbox {
   /**
    * @param {string} annotator  Who does it: what one person left unsent never goes out under another's session.
    * @param {(waiting: number, error: ApiError | null) => void=} onState  Told how many records wait, and why.
+   * @param {(count: number, message: string) => void=} onRefused  Told what the server refuses of what earlier pages left;
+   *   of what this page does, those who wait for the acknowledgement are told.
    */
-  constructor(annotator, onState = () => {}) {
+  constructor(annotator, onState = () => {}, onRefused = () => {}) {
     this.client = uuid();
     this.count = 0;
     this.onState = onState;
-    /** Records of this page, in order. @type {Kept[]} */
+    this.onRefused = onRefused;
+    /** Records in order: those that earlier pages left, then those of this page. @type {Kept[]} */
     this.waiting = [];
+    /** Records of the next request at most; fewer after one was too large. */
+    this.most = AT_ONCE;
     /** Told what became of a record. @type {Map<number, (ack: Ack) => void>} */
     this.watchers = new Map();
     this.database = open(annotator);
@@ -80,8 +87,9 @@ export class Outbox {
     /** @type {number | undefined} */
     this.timer = undefined;
     window.addEventListener("online", () => this.flush());
-    /** Resolved once what earlier pages left was sent, or could not be. */
-    this.leftBehind = this.sendLeftBehind();
+    this.loaded = this.loadLeftBehind();
+    /** Resolved once what earlier pages left was sent, or could not be at the first try. @type {Promise<void>} */
+    this.leftBehind = this.loaded.then(() => this.flush());
   }
 
   /**
@@ -115,29 +123,26 @@ export class Outbox {
   }
 
   async sendAll() {
+    await this.loaded;
     while (this.waiting.length) {
-      const { path, field } = this.waiting[0];
-      const end = this.waiting.findIndex((one) => one.path !== path || one.field !== field);
-      const part = this.waiting.slice(0, Math.min(AT_ONCE, end === -1 ? this.waiting.length : end));
+      const part = this.nextPart();
       try {
-        const acks = await send(this.client, part);
-        this.waiting.splice(0, part.length);
-        for (const ack of acks) {
-          this.watchers.get(ack.client_no)?.(ack);
-          this.watchers.delete(ack.client_no);
-        }
+        const acks = await send(part);
+        this.tell(part[0].client, acks);
         await this.drop(part);
         this.wait = FIRST_WAIT;
+        this.most = Math.min(2 * this.most, AT_ONCE);
         this.onState(this.waiting.length, null);
       } catch (error) {
         const refused = error instanceof ApiError ? error : new ApiError(0, "offline", String(error));
-        if (!refused.transient && refused.code !== "sign_in") {
+        if (refused.status === 413 && part.length > 1) {
+          this.most = part.length >> 1;
+          continue;
+        }
+        if (!refused.transient) {
           // The whole request was refused: none of its records will ever go through.
-          this.waiting.splice(0, part.length);
-          for (const { client_no } of part) {
-            this.watchers.get(client_no)?.({ client_no, error: { code: refused.code, message: refused.message } });
-            this.watchers.delete(client_no);
-          }
+          const { code, message } = refused;
+          this.tell(part[0].client, part.map(({ client_no }) => ({ client_no, error: { code, message } })));
           await this.drop(part);
           this.onState(this.waiting.length, refused);
           continue;
@@ -150,35 +155,71 @@ export class Outbox {
     }
   }
 
+  /** The first records of one client for one address that fit a request. */
+  nextPart() {
+    const { client, path, field } = this.waiting[0];
+    /** @type {Kept[]} */
+    const part = [];
+    let bytes = 0;
+    for (const one of this.waiting.slice(0, this.most)) {
+      if (one.client !== client || one.path !== path || one.field !== field) break;
+      bytes += JSON.stringify(one.record).length;
+      if (part.length && bytes > BYTES_AT_ONCE) break;
+      part.push(one);
+    }
+    return part;
+  }
+
+  /**
+   * Say what became of records.
+   * @param {string} client
+   * @param {Ack[]} acks
+   */
+  tell(client, acks) {
+    if (client === this.client) {
+      for (const ack of acks) {
+        this.watchers.get(ack.client_no)?.(ack);
+        this.watchers.delete(ack.client_no);
+      }
+      return;
+    }
+    const refused = acks.flatMap(({ error }) => (error ? [error.message] : []));
+    if (refused.length) this.onRefused(refused.length, [...new Set(refused)].join(" "));
+  }
+
   /** Wait until everything is acknowledged, at most so many milliseconds; return whether it is. @param {number} limit */
   async settled(limit) {
-    const end = performance.now() + limit;
+    let late = false;
+    let timer = 0;
+    /** @type {Promise<void>} */
+    const end = new Promise((resolve) => {
+      timer = window.setTimeout(() => {
+        late = true;
+        resolve();
+      }, limit);
+    });
     this.wait = FIRST_WAIT;
-    while (this.waiting.length && performance.now() < end) {
-      await this.flush();
-      if (this.waiting.length) await new Promise((resolve) => window.setTimeout(resolve, 50));
+    while (this.waiting.length && !late) {
+      // A request that hangs is not waited for.
+      await Promise.race([this.flush(), end]);
+      if (this.waiting.length && !late) await new Promise((resolve) => window.setTimeout(resolve, 50));
     }
+    window.clearTimeout(timer);
     return this.waiting.length === 0;
   }
 
-  /** Send what pages before this one left, each under its own name. */
-  async sendLeftBehind() {
+  /** Put what pages before this one left before everything else. */
+  async loadLeftBehind() {
     const database = await this.database;
     if (!database) return;
-    const kept = /** @type {Kept[]} */ (await result(database.transaction(STORE).objectStore(STORE).getAll()));
-    const others = kept.filter((one) => one.client !== this.client);
-    while (others.length) {
-      const { client, path, field } = others[0];
-      const end = others.findIndex((one) => one.client !== client || one.path !== path || one.field !== field);
-      const part = others.splice(0, Math.min(AT_ONCE, end === -1 ? others.length : end));
-      try {
-        await send(client, part);
-        await this.drop(part);
-      } catch (error) {
-        // What is refused for good need not be kept; what did not arrive is sent by the next page.
-        if (error instanceof ApiError && !error.transient && error.code !== "sign_in") await this.drop(part);
-      }
+    try {
+      const kept = /** @type {Kept[]} */ (await result(database.transaction(STORE).objectStore(STORE).getAll()));
+      this.waiting = [...kept.filter((one) => one.client !== this.client), ...this.waiting];
+    } catch (error) {
+      // What this page does is sent all the same; what lies there is for the next page.
+      console.error(error);
     }
+    if (this.waiting.length) this.onState(this.waiting.length, null);
   }
 
   /** @param {Kept} one */
@@ -187,8 +228,10 @@ export class Outbox {
     if (database) await result(database.transaction(STORE, "readwrite").objectStore(STORE).put(one));
   }
 
-  /** @param {Kept[]} part */
+  /** Forget records that were acknowledged or refused. @param {Kept[]} part */
   async drop(part) {
+    const gone = new Set(part);
+    this.waiting = this.waiting.filter((one) => !gone.has(one));
     const database = await this.database;
     if (!database) return;
     const store = database.transaction(STORE, "readwrite").objectStore(STORE);
@@ -197,12 +240,11 @@ export class Outbox {
 }
 
 /**
- * @param {string} client
  * @param {Kept[]} part  Records of one client for one address.
  * @returns {Promise<Ack[]>}
  */
-async function send(client, part) {
-  const { path, field } = part[0];
+async function send(part) {
+  const { client, path, field } = part[0];
   const given = await request("POST", path, { client, [field]: part.map((one) => one.record) });
   return given.acks;
 }

@@ -39,8 +39,8 @@ class Drawing {
     this.seen = new Set();
     /** What was done to each item, so that undo works after going back to it. @type {Map<string, {history: History, after: Rle | null}>} */
     this.states = new Map();
-    /** Seconds at the item since the last answer about it, and at the whole task, while the page was visible. */
-    this.seconds = { item: 0, task: 0 };
+    /** Seconds at the whole task, and at each item in all, while the page was visible. */
+    this.seconds = { task: 0, items: /** @type {Map<string, number>} */ (new Map()) };
     this.since = performance.now();
     this.hidden = document.hidden;
     this.workspace = makeWorkspace(frame, {
@@ -54,6 +54,9 @@ class Drawing {
     this.left = element("span", { class: "left number" });
     this.previous = actionButton(frame.keys, "image.previous", "previous", "Previous", () => this.go(this.now - 1), "plain");
     this.next = actionButton(frame.keys, "image.next", "next", "Next", () => this.go(this.now + 1), "plain");
+    /** Whether the task is over or about to be; nothing may change beside the submission. */
+    this.ended = false;
+    this.submitting = false;
     this.main = element("button", { class: "main", onclick: () => this.forward() });
     frame.keys.describe(this.main, "submit");
     const absent = element("button", { text: `No ${task.category.name} here`, onclick: () => this.sayAbsent() });
@@ -67,32 +70,39 @@ class Drawing {
     frame.keys.on("image.previous", () => this.go(this.now - 1));
     frame.keys.on("image.next", () => this.go(this.now + 1));
     frame.keys.on("submit", () => this.forward());
-    document.addEventListener("visibilitychange", () => this.count());
+    this.visibility = () => this.count();
+    document.addEventListener("visibilitychange", this.visibility);
     this.renewing = window.setInterval(() => {
       // An expired lease is told by the next answer.
       if (!document.hidden) request("POST", `/api/tasks/${task.id}/renew`, {}).catch(() => {});
     }, RENEW_EVERY);
   }
 
+  get open() {
+    return !this.ended && !this.submitting;
+  }
+
   get item() {
     return this.task.items[this.now];
   }
 
-  /** Add the time since the last call; the server adds up the seconds of all answers about an item. */
+  /** Add the time since the last call; of the answers about an item the server takes the longest time. */
   count() {
     const now = performance.now();
     // When the page has just become visible again, the time before was spent elsewhere.
     const visible = !this.hidden;
     this.hidden = document.hidden;
     if (visible) {
-      this.seconds.item += (now - this.since) / 1000;
-      this.seconds.task += (now - this.since) / 1000;
+      const seconds = (now - this.since) / 1000;
+      this.seconds.items.set(this.item.id, (this.seconds.items.get(this.item.id) ?? 0) + seconds);
+      this.seconds.task += seconds;
     }
     this.since = now;
   }
 
   /** Send what the item looks like now; the latest answer counts. */
   save() {
+    if (this.ended) return;
     this.count();
     const { item, editor } = this;
     const own = [...editor.scene.items.values()][0];
@@ -104,8 +114,8 @@ class Drawing {
   /** @param {Rle | null} after */
   send(after) {
     const { item } = this;
-    const answer = { item: item.id, before: item.mask ?? null, after, seconds: this.seconds.item };
-    this.seconds.item = 0;
+    const seconds = this.seconds.items.get(item.id) ?? 0;
+    const answer = { item: item.id, before: item.mask ?? null, after, seconds };
     const { acknowledged } = this.frame.outbox.push(`/api/tasks/${this.task.id}/answers`, "answers", answer);
     item.answer = { after };
     acknowledged.then((ack) => {
@@ -114,7 +124,9 @@ class Drawing {
   }
 
   async sayAbsent() {
-    if (!(await confirm(this.frame.keys, `Is there really no ${this.task.category.name} here?`, "There is none"))) return;
+    const { item } = this;
+    if (!this.open || !(await confirm(this.frame.keys, `Is there really no ${this.task.category.name} here?`, "There is none"))) return;
+    if (!this.open || item !== this.item) return;
     this.count();
     this.send(null);
     this.states.delete(this.item.id);
@@ -123,7 +135,7 @@ class Drawing {
 
   /** @param {number} place */
   async go(place) {
-    if (place < 0 || place >= this.task.items.length) return;
+    if (!this.open || place < 0 || place >= this.task.items.length) return;
     this.leaveItem();
     this.now = place;
     await this.show();
@@ -140,8 +152,6 @@ class Drawing {
   async show() {
     const { item, editor, task, workspace } = this;
     this.count();
-    // Each item's time begins anew; to look at one without an answer costs the task alone.
-    this.seconds.item = 0;
     this.seen.add(item.id);
     workspace.host.setAttribute("aria-busy", "true");
     editor.loading = true;
@@ -154,6 +164,8 @@ class Drawing {
     if (item !== this.item) return;
     const objects = mask ? [{ id: item.id, category: task.category.name, mask }] : [];
     await editor.open({ width: item.width, height: item.height, objects, picture, history: state?.history });
+    // Somebody has gone on meanwhile: that item is still loaded, and what is drawn now would be saved as its mask.
+    if (item !== this.item || this.ended) return;
     const [x, y, width, height] = item.box;
     editor.box = this.redraw ? { x, y, width, height } : null;
     if (mask) editor.select(item.id);
@@ -181,6 +193,7 @@ class Drawing {
 
   /** To the next item, to one that was passed over, or to the end. */
   async forward() {
+    if (!this.open) return;
     if (this.redraw && !this.item.answer) {
       this.editor.say(`Draw the ${this.task.category.name} first, or say that there is none.`);
       return;
@@ -192,6 +205,8 @@ class Drawing {
 
   async submit() {
     this.leaveItem();
+    this.submitting = true;
+    this.editor.loading = true;
     this.main.disabled = true;
     try {
       if (!(await this.frame.outbox.settled(10_000))) {
@@ -205,12 +220,17 @@ class Drawing {
     } catch (error) {
       toast(error instanceof Error ? error.message : String(error), { problem: true });
     } finally {
+      this.submitting = false;
+      this.editor.loading = false;
       this.main.disabled = false;
     }
   }
 
   end() {
+    this.ended = true;
+    this.frame.keys.clear("help");
     window.clearInterval(this.renewing);
+    document.removeEventListener("visibilitychange", this.visibility);
     this.editor.close();
   }
 }

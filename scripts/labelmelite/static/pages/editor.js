@@ -83,6 +83,13 @@ await start(async (frame) => {
     await searching;
     if (chosen && !chosen.includes(image.id)) await go(1);
   });
+  // After a choice with the mouse the keys mean the image again; who chooses by keys stays in the list.
+  for (const one of [state, category]) {
+    let byKeys = false;
+    one.addEventListener("pointerdown", () => { byKeys = false; });
+    one.addEventListener("keydown", () => { byKeys = true; });
+    one.addEventListener("change", () => byKeys || host.focus());
+  }
   window.addEventListener("popstate", () => turn(Number(window.location.pathname.split("/")[3])));
 
   /** Find the images that hold objects of the chosen category. */
@@ -107,7 +114,8 @@ await start(async (frame) => {
     const place = chosen.indexOf(image.id);
     if (place >= 0) return chosen[place + step] ?? null;
     const later = chosen.filter((id) => (id - image.id) * step > 0);
-    return later.length ? (step > 0 ? Math.min(...later) : Math.max(...later)) : (chosen[0] ?? null);
+    // A loop, for there may be more images than a call takes arguments.
+    return later.length ? later.reduce((best, id) => ((id - best) * step < 0 ? id : best)) : (chosen[0] ?? null);
   }
 
   function showNeighbours() {

@@ -80,8 +80,9 @@ export function announce(text) {
 /**
  * Draw the header and say who is signed in; on a page for nobody in particular `main` says how to sign in.
  * @param {(frame: Frame) => void | Promise<void>} page  Fills the page.
+ * @param {() => Promise<void>=} before  What must go well before it is known who is signed in.
  */
-export async function start(page) {
+export async function start(page, before = async () => {}) {
   const main = /** @type {HTMLElement} */ (document.querySelector("main"));
   main.id = "main";
   main.tabIndex = -1;
@@ -90,6 +91,7 @@ export async function start(page) {
     element("div", { class: "hidden-text", id: "live", "aria-live": "polite" }),
   );
   try {
+    await before();
     const session = await getSession();
     const saving = element("span", { class: "saving", role: "status" });
     document.body.prepend(header(session, saving));
@@ -97,6 +99,9 @@ export async function start(page) {
       saving.textContent = waiting ? `${waiting} not saved yet` : "saved";
       saving.classList.toggle("failing", error !== null);
       saving.title = error ? error.message : "";
+    }, (count, message) => {
+      const what = count === 1 ? "One change that an earlier page left is" : `${count} changes that an earlier page left are`;
+      toast(`${what} not saved: ${message}`, { problem: true });
     });
     await page({ session, keys: new Keys(session.keys), outbox, main });
   } catch (error) {

@@ -45,6 +45,8 @@ class Asking {
     this.thirdButton.dataset.reply = "other";
     this.thirdButton.hidden = !task.third;
     this.submitting = false;
+    /** Whether the task is over; what comes late, by a key or from the server, changes nothing any more. */
+    this.ended = false;
     this.build();
     this.layoutName = /** @type {"filmstrip" | "grid"} */ (recall(LAYOUT) ?? task.layout);
     this.layout = this.layOut();
@@ -91,6 +93,11 @@ class Asking {
     return button;
   }
 
+  /** Whether answers can be given; none may arrive beside the submission. */
+  get open() {
+    return !this.ended && !this.submitting;
+  }
+
   /** Let the keys of this page act on this task. */
   takeKeys() {
     const { keys } = this.frame;
@@ -125,6 +132,7 @@ class Asking {
   }
 
   switchLayout() {
+    if (!this.open) return;
     this.layoutName = this.layoutName === "grid" ? "filmstrip" : "grid";
     remember(LAYOUT, this.layoutName);
     this.layout = this.layOut();
@@ -144,6 +152,7 @@ class Asking {
 
   /** @param {number} place */
   go(place) {
+    if (!this.open) return;
     const before = this.sheet.now;
     if (this.sheet.go(place)) this.save(this.sheet.now);
     if (this.sheet.now === before && place !== before) return;
@@ -175,6 +184,7 @@ class Asking {
 
   /** @param {number} place */
   toggle(place) {
+    if (!this.open) return;
     this.sheet.go(place);
     if (this.sheet.toggle(place)) this.save(place);
     this.show();
@@ -186,6 +196,7 @@ class Asking {
    * @param {Reason | null=} reason
    */
   answer(reply, reason = null) {
+    if (!this.open) return;
     if (reply === "other" && !this.task.third) {
       announce("Here only yes and no are answers.");
       return;
@@ -206,7 +217,7 @@ class Asking {
 
   /** Send an answer at once. @param {number} place */
   save(place) {
-    if (this.frame.session.preview) return;
+    if (this.ended || this.frame.session.preview) return;
     const record = this.sheet.record(place, this.layoutName);
     const sent = this.frame.outbox.push(`/api/tasks/${this.task.id}/answers`, "answers", record);
     sent.acknowledged.then((ack) => ack.error && this.refused(ack.error));
@@ -214,6 +225,8 @@ class Asking {
 
   /** @param {{code: string, message: string}} error */
   refused(error) {
+    // Each answer of a task that is over is refused by itself; one message, and one next task, are enough.
+    if (this.ended) return;
     toast(error.message, { problem: true });
     if (error.code === "gone") this.end();
   }
@@ -228,18 +241,19 @@ class Asking {
   }
 
   async submit() {
-    if (this.submitButton.disabled) return;
+    if (this.submitButton.disabled || !this.open) return;
     this.submitting = true;
     this.show();
     try {
       if (!(await this.frame.outbox.settled(10000))) {
         throw new ApiError(0, "offline", "Your answers are kept here but have not reached the server. Try again when it can be reached.");
       }
+      if (this.ended) return;
       const seconds = this.sheet.seconds.reduce((sum, one) => sum + one, 0);
       const done = await request("POST", `/api/tasks/${this.task.id}/submit`, { seconds });
       if (done.message) toast(done.message, { problem: !done.accepted });
-      if (finishAtPlatform(this.frame, done)) return;
-      this.end();
+      if (finishAtPlatform(this.frame, done)) this.stop();
+      else this.end();
     } catch (error) {
       this.submitting = false;
       this.show();
@@ -247,10 +261,18 @@ class Asking {
     }
   }
 
-  end() {
+  /** Let go of the page. */
+  stop() {
+    this.ended = true;
+    this.frame.keys.clear("help");
     window.clearInterval(this.renewing);
     document.removeEventListener("visibilitychange", this.visibility);
     window.removeEventListener("resize", this.resized);
+  }
+
+  end() {
+    if (this.ended) return;
+    this.stop();
     this.onDone();
   }
 }
@@ -284,8 +306,9 @@ function nothing(frame, title, text) {
   frame.main.replaceChildren(element("div", { class: "message" }, element("h1", { text: title }), element("p", { text })));
 }
 
-await signInFromAddress();
 await start(async (frame) => {
   frame.keys.on("help", () => window.open("/help", "_blank"));
+  // A task that was begun holds the answers that an earlier page left, once they are there.
+  await frame.outbox.leftBehind;
   await next(frame);
-});
+}, signInFromAddress);

@@ -31,6 +31,8 @@ await start(async (frame) => {
     if (!found.total) list.replaceChildren(element("p", { class: "faint", text: "You have not answered anything yet." }));
   }
 
+  // What an earlier page left counts among the answers.
+  await frame.outbox.leftBehind;
   await load(0);
 });
 
@@ -64,6 +66,8 @@ function reviewed(frame, one) {
       toast(ack.error.message, { problem: true });
       return;
     }
+    one.reply = reply;
+    one.reason = null;
     cell.showAnswer({ reply, reason: null, default_used: false });
     toast(`Changed: ${words({ reply, reason: null, default_used: false })}`);
   }
