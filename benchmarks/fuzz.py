@@ -85,7 +85,8 @@ def keep(folder: Path, kind: str, found: dict[str, Any]) -> None:
     merged = {**earlier, kind: found}
     record = {one: merged[one] for one in CASES if one in merged}
     load = os.getloadavg()[0]
-    lines = page(record, f"make bench-fuzz BENCH_ARGS='{' '.join(sys.argv[1:])}'", load)
+    given = f" BENCH_ARGS='{' '.join(sys.argv[1:])}'" if sys.argv[1:] else ""
+    lines = page(record, f"make bench-fuzz{given}", load)
     publish("fuzz", lines, {"kinds": record, "load_average": load}, folder)
 
 
