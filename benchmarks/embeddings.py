@@ -61,9 +61,14 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", help="fewer steps than configured")
     parser.add_argument("--batch", help="fewer images a step than configured")
+    parser.add_argument("--head", help="steps of the mask IoU head alone")
     parser.add_argument("--images", help="only so many validation images")
+    parser.add_argument("--width", type=int, default=1024, help="of the box head, and of the mask IoU head")
     options = parser.parse_args()
-    config = configuration("nuclei", options.nuclei, options.steps, options.batch)
+    smaller = {key: getattr(options, key) for key in ("steps", "batch", "head")}
+    config = configuration("nuclei", options.nuclei, smaller, "detections")
+    detector = config.detector.model_copy(update={"embedding_dim": options.width})
+    config = config.model_copy(update={"detector": detector})
     training_set, validation_set = import_sets(config, options.run)
     truth = first_images(read_json(validation_set), options.images)
     runs = []
@@ -74,21 +79,23 @@ def main() -> None:
     record = {
         "steps": config.training.steps,
         "batch_size": config.training.batch_size,
+        "head_steps": config.training.mask_iou_steps,
         "images": [len(read_json(training_set)["images"]), len(truth["images"])],
         "seeds": options.seeds,
         "t_iou": config.annotation.t_iou,
         "store_score": config.prediction.store_score,
         "runs": runs,
     }
-    given = [
-        f"--{key} {getattr(options, key)}" for key in ("seeds", "steps", "batch", "images") if getattr(options, key)
-    ]
+    keys = ("seeds", "steps", "batch", "head", "images")
+    given = [f"--{key} {getattr(options, key)}" for key in keys if getattr(options, key)]
     publish("embeddings", page(record, " ".join(given)), record)
 
 
 def found_by(config: Config, folder: Path, training_set: Path, truth: dict[str, Any], seed: int) -> dict[str, Any]:
     """Train with a seed and predict; return score, true IoU and the parts of the embeddings by name."""
-    model = folder / f"model_{config.training.steps}_{config.training.batch_size}_{seed}"
+    training = config.training
+    kind = f"{training.steps}_{training.mask_iou_steps}_{training.batch_size}_{config.detector.embedding_dim}"
+    model = folder / f"model_{kind}_{seed}"
     if not model.exists():
         train_detector(
             training_set=training_set,
@@ -167,8 +174,9 @@ def page(record: dict[str, Any], options: str) -> list[str]:
     command = f"make bench-embeddings NUCLEI=DIR BENCH_ARGS='{options}'"
     lines = heading("Embeddings: which tell good masks from bad ones", command, "torch", "torchvision")
     lines += [
-        f"`config/nuclei.yaml` with a mask IoU head, trained on {record['images'][0]} images for {record['steps']} "
-        f"steps of {record['batch_size']}; seeds {record['seeds']}, mean and range. "
+        f"`config/nuclei.yaml` with a mask IoU head and wider embeddings, trained on {record['images'][0]} images for "
+        f"{record['steps']} steps of {record['batch_size']} and {record['head_steps']} of that head alone; "
+        f"seeds {record['seeds']}, mean and range. "
         f"{np.mean([run['predictions'] for run in runs]):,.0f} predictions above {record['store_score']} on "
         f"{record['images'][1]} validation images, {' and '.join(shares)}. "
         f"The network of `crop` is the detector's own backbone, averaged over crops of {CROP_SIZE} pixels.",

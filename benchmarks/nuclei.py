@@ -87,9 +87,12 @@ def thesis(directory: Path, n: int, t_agr: float, seeds: int) -> dict[str, Any]:
             annotate_oracle(
                 tree=folder / "tree.zarr",
                 index=folder / "index.zarr",
+                reduced=folder / "reduced.zarr",
                 truth_match=folder / "truth_match.parquet",
                 answers=answers,
                 verdicts=verdicts,
+                certificates=verdicts.with_name("certificates.json"),
+                annotators=verdicts.with_name("annotators.json"),
                 config=config,
                 iteration=1,
                 seed=seed,
