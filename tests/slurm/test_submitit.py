@@ -278,9 +278,9 @@ def test_a_loop_whose_snakemake_is_killed_trains_each_model_once(
 
 
 def test_ctrl_c_ends_the_job(slurm_cluster: Cluster, undisturbed: Loop, tmp_path: Path) -> None:
-    loop = undisturbed.copy(
-        tmp_path / "run", training=_training_of(undisturbed) | {"launcher": "submitit", "cluster": SITE}
-    )
+    # So many steps that the job is at work when it is to end.
+    endless = {"launcher": "submitit", "cluster": SITE, "finetune_steps": 100_000}
+    loop = undisturbed.copy(tmp_path / "run", training=_training_of(undisturbed) | endless)
     loop.remove("results/iter_1/model")
     loop = on_slurm(loop, slurm_cluster)
     process = loop.start("results/iter_1/model")
