@@ -3,7 +3,9 @@
 The share matters to small pools alone. Each is judged by what the policy itself goes by, masks^2.3 / questions, as the
 geometric mean over worlds of several levels, sizes and precisions wanted, none of which it is used on.
 
-Usage: python benchmarks/least_answers.py [--shares 0.004 0.008 ...] [--seeds 6] [--processes 1]
+With --nuclei it prints what shares do to real predictions, which none may be chosen by.
+
+Usage: python benchmarks/least_answers.py [--shares 0.004 0.008 ...] [--seeds 5] [--processes 1] [--nuclei FILE]
 """
 
 import argparse
@@ -11,13 +13,14 @@ import itertools
 import math
 import statistics
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from common import heading, publish
-from questions_runs import configuration
+from questions_runs import MOST, configuration
 from segloop.annotation.policies import certified
 from segloop.simulation.replay import simulate
-from segloop.simulation.worlds import world_of_arrays
+from segloop.simulation.worlds import world_of_arrays, world_of_file
 from simulated_world import simulate as simulated_world
 
 SHARES = (0.003, 0.0045, 0.006, 0.008, 0.0105, 0.014, 0.02)
@@ -26,6 +29,8 @@ SIZES = (4000, 8000, 16_000)
 PRECISIONS = (0.8, 0.9)
 BASE_RATES = (0.25, 0.5)
 POWER = 2.3
+NUCLEI_GOALS = ((0.8, 0.8), (0.8, 0.9), (0.7, 0.9))
+"""IoU above which a mask is good, and precision to be certified."""
 
 World = tuple[str, int, float, int]
 
@@ -90,14 +95,43 @@ def table(rows: list[dict[str, Any]], shares: tuple[float, ...]) -> list[str]:
     return lines
 
 
+def on_nuclei(path: Path, place: tuple[float, float, float, int]) -> tuple[float, float, bool]:
+    """Return masks per question and recall of one run, and whether it was certified."""
+    share, t_iou, precision, seed = place
+    certified._LEAST_SHARE = share
+    settings = {"audit.precision": precision, "questions": MOST}
+    result = simulate(world_of_file(path, t_iou=t_iou), configuration("certified", settings), seed)
+    return result.correct / result.questions, result.correct / result.good, result.certified is not None
+
+
+def nuclei(path: Path, shares: tuple[float, ...], first: int, processes: int) -> list[str]:
+    """Return a line a share and goal, as decision 012 has them."""
+    lines = []
+    with ProcessPoolExecutor(processes) as pool:
+        for share, (t_iou, precision) in itertools.product(shares, NUCLEI_GOALS):
+            places = [(share, t_iou, precision, seed) for seed in range(first, first + 20)]
+            found = list(pool.map(on_nuclei, itertools.repeat(path), places))
+            rate, recall = (statistics.mean(one[column] for one in found) for column in (0, 1))
+            sure = sum(one[2] for one in found)
+            lines.append(f"{share:g}: IoU > {t_iou}, certified {precision}: {rate:.2f} at {recall:.3f}, {sure} of 20")
+    return lines
+
+
 def main() -> None:
     """Measure, print, and write docs/benchmarks/least_answers.{md,json}."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shares", type=float, nargs="+", default=list(SHARES))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument(
+        "--nuclei", type=Path, metavar="FILE", help="print what shares do to these, and no page"
+    )
+    parser.add_argument("--first", type=int, default=0, help="with --nuclei: the first of 20 seeds")
     options = parser.parse_args()
     shares = tuple(options.shares)
+    if options.nuclei is not None:
+        print("\n".join(nuclei(options.nuclei, shares, options.first, options.processes)))
+        return
     worlds = list(itertools.product(LEVELS, SIZES, BASE_RATES, range(20_000, 20_000 + options.seeds)))
     with ProcessPoolExecutor(options.processes) as pool:
         rows = [row for some in pool.map(measure, worlds, itertools.repeat(shares)) for row in some]

@@ -97,15 +97,10 @@ def explain(run: Path, name: str, iteration: int | None = None) -> Explanation:
     )
 
 
-def iterations_of(run: Path) -> dict[int, Path]:
-    """Return collected.json of each iteration of a run that has one, in order."""
-    return iterations_with(run, "collected.json")
-
-
 def _find(run: Path, name: str, iteration: int | None) -> tuple[int, Record, Record]:
     if not (run / START).exists():
         raise SegloopError(f"no run was started in {run}. Give the --run directory of a run.")
-    files = iterations_of(run)
+    files = iterations_with(run, "collected.json")
     if iteration is not None:
         files = {number: path for number, path in files.items() if number == iteration}
     found = []

@@ -88,8 +88,8 @@ class TemporaryDatabase:
         except sqlite3.DatabaseError as error:
             self._failure = str(error)
         raise NoRoomError(
-            f"the temporary database failed ({self._failure}). It needs room, up to a kilobyte an image and 100 bytes "
-            "an annotation, in the folder that TMPDIR names (without it in /var/tmp): name one that has it."
+            f"the temporary database failed ({self._failure}). It needs room in the folder that TMPDIR names (without "
+            "it in /var/tmp): name one that has it."
         )
 
 

@@ -129,8 +129,8 @@ def judge(iteration: Iteration, verdict: list[int], duplicate: list[int] | None 
     write_verdicts(iteration.verdicts, Verdicts(iteration.ids, values, reason, node, certificate))
 
 
-def match(iteration: Iteration, iou: list[float], t_iou: float = 0.8) -> None:
-    """Write the IoU with the truth, in the order of the ids."""
+def match(iteration: Iteration, iou: list[float], t_iou: float = 0.8, matched: list[int] | None = None) -> None:
+    """Write the IoU with the truth, in the order of the ids; `matched`: the truth that serves each alone, 0: none."""
     n = len(iou)
     table = pa.table(
         {
@@ -138,7 +138,7 @@ def match(iteration: Iteration, iou: list[float], t_iou: float = 0.8) -> None:
             "iou": pa.array(np.array(iou, np.float32)),
             "truth_id": pa.array(np.ones(n, np.int64)),
             "matched_iou": pa.array(np.array(iou, np.float32)),
-            "matched_id": pa.array(np.ones(n, np.int64)),
+            "matched_id": pa.array(np.ones(n, np.int64) if matched is None else matched, pa.int64()),
         },
         schema=MATCH_SCHEMA.with_metadata({"t_iou": repr(t_iou)}),
     )

@@ -142,3 +142,13 @@ def test_truth_of_other_predictions_is_refused(judged: Iteration, tmp_path: Path
     match(judged, [0.5] * 8)
     with pytest.raises(SegloopError, match="hold different predictions"):
         draw(judged, tmp_path)
+
+
+def test_a_truth_that_serves_one_mask_makes_the_other_bad(
+    judged: Iteration, tmp_path: Path, sheets: dict[str, Sheet]
+) -> None:
+    match(judged, [0.9, 0.9, 0.9, 0.9, 0.9, 0.1, 0.1, 0.1, 0.1], matched=[0, 1, 2, 0, 0, 0, 0, 0, 0])
+    draw(judged, tmp_path / "any")
+    assert sheets["accepted"].notes[1].startswith("4 of these 4 are good")
+    draw(judged, tmp_path / "once", matching="one_to_one")
+    assert sheets["accepted"].notes[1].startswith("2 of these 4 are good")
