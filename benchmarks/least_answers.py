@@ -123,9 +123,7 @@ def main() -> None:
     parser.add_argument("--shares", type=float, nargs="+", default=list(SHARES))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument(
-        "--nuclei", type=Path, metavar="FILE", help="print what shares do to these, and no page"
-    )
+    parser.add_argument("--nuclei", type=Path, metavar="FILE", help="print what shares do to these, and no page")
     parser.add_argument("--first", type=int, default=0, help="with --nuclei: the first of 20 seeds")
     options = parser.parse_args()
     shares = tuple(options.shares)
