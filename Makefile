@@ -88,8 +88,8 @@ bench-questions: $(VENV)/.runtime  ## all policies on simulated worlds and real 
 bench-certificates: $(VENV)/.runtime  ## exact errors of sequential audits, and how long a decision takes (BENCH_ARGS)
 	$(BIN)/python benchmarks/certificates.py $(BENCH_ARGS)
 
-bench-least-answers: $(VENV)/.runtime  ## a constant of `certified`, chosen on simulated worlds (BENCH_ARGS)
-	$(BIN)/python benchmarks/least_answers.py $(BENCH_ARGS)
+bench-least-answers: $(VENV)/.runtime  ## a constant of `certified`, chosen on nuclei with exchanged halves (DATA=folder, BENCH_ARGS)
+	$(BIN)/python benchmarks/least_answers.py $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
 
 bench-mask-iou: $(VENV)/.runtime  ## predicted IoU beside the class score (NUCLEI=folder, BENCH_ARGS)
 	$(BIN)/python benchmarks/mask_iou.py $(if $(NUCLEI),--nuclei $(NUCLEI)) $(BENCH_ARGS)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from segloop.config import read_values
 from segloop.errors import SegloopError
@@ -151,11 +152,12 @@ def write_comparison(runs: list[ComparedRun], folder: Path) -> None:
     with style():
         figure = new_figure(11.0, 4.8)
         left, right = figure.subplots(1, 2)
-        _curves(left, runs, "ap", "Average precision by questions", "average precision (%)", 100.0)
+        drawn = _curves(left, runs, "ap", "Average precision by questions", "average precision (%)", 100.0)
         _curves(right, runs, "collected_total", "Collected masks by questions", "masks collected", 1.0)
-        handles, labels = left.get_legend_handles_labels()
-        if handles:
-            figure.legend(handles, labels, loc="outside lower center", ncols=min(len(handles), 4))
+        if drawn:
+            # Named one by one: a label that begins with _ is none to matplotlib, a run of that name is a run.
+            names = list(drawn)
+            figure.legend(list(drawn.values()), names, loc="outside lower center", ncols=min(len(names), 4))
         save(figure, folder / "comparison.svg", folder / "comparison.png")
     picture = base64.b64encode((folder / "comparison.png").read_bytes()).decode("ascii")
     head = "".join(f'<th scope="col">{escape(title)}</th>' for title in HEADS)
@@ -172,9 +174,10 @@ def write_comparison(runs: list[ComparedRun], folder: Path) -> None:
         temporary.write_text(page.replace("</body>", f"{image}\n</body>"), encoding="utf-8")
 
 
-def _curves(axes: Axes, runs: list[ComparedRun], key: str, title: str, label: str, scale: float) -> None:
+def _curves(axes: Axes, runs: list[ComparedRun], key: str, title: str, label: str, scale: float) -> dict[str, Line2D]:
+    """Draw a line a run and return those that have one, by name."""
     axes.set_title(title)
-    drawn = False
+    drawn: dict[str, Line2D] = {}
     for run, colour, mark in zip(runs, cycle(_COLOURS), cycle(_MARKS), strict=False):
         questions, points = 0.0, []
         for row in run.summary.iterations:
@@ -183,10 +186,10 @@ def _curves(axes: Axes, runs: list[ComparedRun], key: str, title: str, label: st
             if value is not None:
                 points.append((questions, scale * value))
         if points:
-            axes.plot(*zip(*points, strict=True), color=colour, marker=mark, label=run.name)
-            drawn = True
+            (drawn[run.name],) = axes.plot(*zip(*points, strict=True), color=colour, marker=mark)
     if not drawn:
         say_missing(axes, "No run knows it.")
-        return
+        return drawn
     axes.set_xlabel("questions so far, audits and gold included")
     axes.set_ylabel(label)
+    return drawn

@@ -4,10 +4,13 @@ from typing import Any
 
 import pytest
 import yaml
+from matplotlib.figure import Figure
 
 from segloop.errors import SegloopError
 from segloop.files import write_json
+from segloop.reporting import comparison
 from segloop.reporting.comparison import HEADS, read_runs, rows_of, write_comparison
+from segloop.reporting.style import save
 
 from .conftest import row
 
@@ -61,6 +64,22 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert [one.name for one in read_runs(found)] == [str(path) for path in found]
     with pytest.raises(SegloopError, match="named twice"):
         read_runs([found[0], found[0]])
+
+
+def test_a_run_whose_name_begins_with_an_underscore_has_its_line_in_the_legend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Figure] = []
+
+    def saved(figure: Figure, svg: Path, png: Path) -> None:
+        figures.append(figure)
+        save(figure, svg, png)
+
+    monkeypatch.setattr(comparison, "save", saved)
+    found = [run(tmp_path / name, None, row(0, ap=0.2), row(1, ap=0.3)) for name in ("_first", "second")]
+    write_comparison(read_runs(found), tmp_path / "out")
+    (legend,) = figures[0].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["_first", "second"]
 
 
 def test_an_unfinished_run_is_named(tmp_path: Path) -> None:
