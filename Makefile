@@ -88,7 +88,7 @@ bench-questions: $(VENV)/.runtime  ## all policies on simulated worlds and real 
 bench-certificates: $(VENV)/.runtime  ## exact errors of sequential audits, and how long a decision takes (BENCH_ARGS)
 	$(BIN)/python benchmarks/certificates.py $(BENCH_ARGS)
 
-bench-least-answers: $(VENV)/.runtime  ## a constant of `certified`, chosen on nuclei with exchanged halves (DATA=folder, BENCH_ARGS)
+bench-least-answers: $(VENV)/.runtime  ## a constant of `certified`, on nuclei with exchanged halves and on simulated worlds (DATA=folder, BENCH_ARGS)
 	$(BIN)/python benchmarks/least_answers.py $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
 
 bench-mask-iou: $(VENV)/.runtime  ## predicted IoU beside the class score (NUCLEI=folder, BENCH_ARGS)

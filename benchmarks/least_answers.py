@@ -1,10 +1,9 @@
 """How many answers `certified` should have before it may end learning: a share of the pool.
 
-The share matters to small pools alone. It is chosen by what it brings on real predictions that serve for nothing else:
-the halves of the nuclei are exchanged (the detector learns from what is otherwise the pool), so that another detector
-predicts other images. Of a few shares that one is taken whose masks per question are most, in the geometric mean of
-three goals over the seeds. Beside it: the same shares on simulated worlds, judged by masks^2.3 / questions too, and,
-with --nuclei, on the predictions that the policy is judged by, which nothing is chosen by.
+The share matters to small pools alone. Shares are judged by what they bring on real predictions that serve for nothing
+else: the halves of the nuclei are exchanged (the detector learns from what is otherwise the pool), so that another
+detector predicts other images. Beside it: the same shares on simulated worlds, judged by masks^2.3 / questions too;
+with --nuclei, on the predictions that the policy is judged by.
 
 Usage: python benchmarks/least_answers.py [--only real simulated] [--data DIR] [--run runs/exchanged]
        [--shares 0.004 0.008 ...] [--seeds 3] [--real-seeds 40] [--processes 1] [--nuclei FILE] [--first 0]
@@ -224,12 +223,12 @@ def page(record: dict[str, Any]) -> list[str]:
     if real := record.get("real"):
         seeds = len({row["seed"] for row in real})
         lines += [
-            "## Real predictions that serve for nothing else: the choice",
+            "## Real predictions that serve for nothing else",
             "",
             f"{real[0]['n']:,} predictions on splitA of the nuclei, by a detector that was trained on splitB "
             f"(`config/nuclei.yaml` with the halves exchanged, seed 1, {STEPS} steps).",
             f"Masks per question at recall over {seeds} seeds (mean ± its standard error), at most {MOST} questions.",
-            "The share is chosen by the last mean, the geometric one of the three.",
+            "The last mean is the geometric one of the three. The policy's own share and why: decision 012.",
             "",
             *real_table(real),
             "",
