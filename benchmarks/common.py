@@ -2,11 +2,15 @@
 
 import os
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from segloop.files import write_json
+from segloop.running import run_workflow
 from segloop.runs import versions
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -18,6 +22,15 @@ def machine() -> str:
     """Return the size of this machine in words."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GiB of memory, no GPU used"
+
+
+def run(values: dict[str, Any], directory: Path, targets: Sequence[str] = (), *, report: bool = False) -> None:
+    """Write a configuration into a run directory and run the workflow there, to its end or to some targets."""
+    directory.mkdir(parents=True, exist_ok=True)
+    configfile = directory / "config.yaml"
+    configfile.write_text(yaml.safe_dump(values))
+    if run_workflow(profile=PROFILE, configfile=configfile, directory=directory, arguments=targets, report=report):
+        raise SystemExit(f"the run in {directory} failed; its messages stand above")
 
 
 def heading(title: str, command: str, *software: str) -> list[str]:

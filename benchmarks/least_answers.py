@@ -20,11 +20,10 @@ from typing import Any
 
 import yaml
 
-from common import OUTPUT, PROFILE, REPOSITORY, heading, publish
+from common import OUTPUT, REPOSITORY, heading, publish, run
 from questions_runs import MOST, configuration
 from segloop.annotation.policies import certified
 from segloop.files import read_json
-from segloop.running import run_workflow
 from segloop.simulation.replay import simulate
 from segloop.simulation.worlds import KnownWorld, world_of_arrays, world_of_file, world_of_run
 from simulated_world import simulate as simulated_world
@@ -115,12 +114,7 @@ def exchanged_run(data: Path, directory: Path) -> None:
     values["pool"]["list"] = values["pool"]["truth"]["annotations"] = "splitA.json"
     values["training"]["steps"] = STEPS
     values["training"]["threads"] = values["prediction"]["threads"] = 1
-    directory.mkdir(parents=True, exist_ok=True)
-    configfile = directory / "config.yaml"
-    configfile.write_text(yaml.safe_dump(values))
-    targets = [f"results/iter_1/{name}" for name in REACHED]
-    if run_workflow(profile=PROFILE, configfile=configfile, directory=directory, arguments=targets, report=False):
-        raise SystemExit("the run failed; its messages stand above")
+    run(values, directory, [f"results/iter_1/{name}" for name in REACHED])
 
 
 @lru_cache(maxsize=1)
@@ -247,7 +241,8 @@ def simulated_part(rows: list[dict[str, Any]]) -> list[str]:
         "",
         f"Worlds of {', '.join(f'{size:,}' for size in SIZES)} masks in 20 categories, levels {', '.join(LEVELS)},",
         f"base rates {' and '.join(map(str, BASE_RATES))}, {seeds} seeds; precision .8 and .9 to be certified. Worth:",
-        "masks^2.3 / questions, geometric mean, 1: the mean of all shares on the same world.",
+        "masks^2.3 / questions, geometric mean, 1: the mean of all shares on the same world. Measured with",
+        f"`--only simulated --shares {' '.join(f'{share:g}' for share in shares)} --seeds {seeds}`.",
         "",
         *table(rows, shares),
         "",

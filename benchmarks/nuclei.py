@@ -16,13 +16,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import yaml
 
-from common import PROFILE, REPOSITORY, heading, publish
+from common import REPOSITORY, heading, publish, run
 from segloop.annotation.driver import annotate_oracle
 from segloop.annotation.oracle import good, read_truth_match
 from segloop.annotation.verdicts import read_verdicts
 from segloop.config import AnnotationConfig
 from segloop.files import read_json
-from segloop.running import run_workflow
 
 THESIS = [(5, 0.8), (8, 1.0), (10, 0.9)]
 
@@ -47,12 +46,8 @@ def run_loop(data: Path, directory: Path) -> float:
     """Run the loop and return its seconds (about none where it is finished)."""
     values = yaml.safe_load((REPOSITORY / "config" / "nuclei.yaml").read_text())
     values["data_root"] = str(data.absolute())
-    directory.mkdir(parents=True, exist_ok=True)
-    configfile = directory / "config.yaml"
-    configfile.write_text(yaml.safe_dump(values))
     begin = time.monotonic()
-    if run_workflow(profile=PROFILE, configfile=configfile, directory=directory, arguments=[], report=True):
-        raise SystemExit("the run failed; its messages stand above")
+    run(values, directory, report=True)
     return time.monotonic() - begin
 
 
