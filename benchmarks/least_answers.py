@@ -77,7 +77,7 @@ def worth(row: dict[str, Any]) -> float:
 def table(rows: list[dict[str, Any]], shares: tuple[float, ...]) -> list[str]:
     """Return a line a share: worth beside the best one, and what it is made of."""
     places = ("level", "n", "base_rate", "seed", "precision")
-    means = {tuple(row[key] for key in places): [] for row in rows}
+    means: dict[tuple[Any, ...], list[float]] = {tuple(row[key] for key in places): [] for row in rows}
     for row in rows:
         means[tuple(row[key] for key in places)].append(worth(row))
     centred = {
