@@ -9,7 +9,7 @@ SEED ?= 0
 TEST_PROCESSES ?= 2
 
 .PHONY: help setup demo test lint format config figures screenshots debian-packages bench-demo bench-nuclei bench-planning \
-  bench-clustering bench-questions bench-certificates bench-least-answers bench-mask-iou bench-embeddings bench-predict \
+  bench-clustering bench-questions bench-certificates bench-mask-iou bench-embeddings bench-predict \
   bench-labelling bench-formats bench-faults clean
 
 help:  ## list the targets
@@ -87,9 +87,6 @@ bench-questions: $(VENV)/.runtime  ## all policies on simulated worlds and real 
 
 bench-certificates: $(VENV)/.runtime  ## exact errors of sequential audits, and how long a decision takes (BENCH_ARGS)
 	$(BIN)/python benchmarks/certificates.py $(BENCH_ARGS)
-
-bench-least-answers: $(VENV)/.runtime  ## a constant of `certified`, on nuclei with exchanged halves and on simulated worlds (DATA=folder, BENCH_ARGS)
-	$(BIN)/python benchmarks/least_answers.py $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
 
 bench-mask-iou: $(VENV)/.runtime  ## predicted IoU beside the class score (NUCLEI=folder, BENCH_ARGS)
 	$(BIN)/python benchmarks/mask_iou.py $(if $(NUCLEI),--nuclei $(NUCLEI)) $(BENCH_ARGS)

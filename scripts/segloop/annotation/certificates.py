@@ -38,7 +38,7 @@ class Certificate:
     known_good: int
     """Masks of the set that were answered with yes before the audit."""
     asked: int
-    """Fresh questions of the audit."""
+    """Questions of the audit: fresh ones, and those that the audit of a smaller set within this one had asked."""
     bad: int
     """Answers among them that were no."""
     lower: float

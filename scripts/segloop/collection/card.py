@@ -172,7 +172,7 @@ def _quality(summary: Record, certificates: list[Path]) -> str:
     for one in (each for path in certificates for each in read_certificates(path)):
         lines.append(
             f"- {one.certificate_id}: of {one.size:,} masks at least {one.claimed:.3f} are good with confidence "
-            f"{1 - one.delta:.4f} ({one.asked:,} fresh questions; wanted {one.target:.2f}: "
+            f"{1 - one.delta:.4f} ({one.asked:,} questions; wanted {one.target:.2f}: "
             f"{'shown' if one.passed else 'not shown'})."
         )
     if not lines:

@@ -10,7 +10,7 @@ from segloop.reporting.summaries import percent, read_run
 from segloop.reporting.table_page import table_page
 
 _HEADS: Final = (
-    "iteration", "set", "masks", "confirmed before", "fresh questions", "not good", "wanted", "at least", "claimed",
+    "iteration", "set", "masks", "confirmed before", "questions", "not good", "wanted", "at least", "claimed",
     "annotators err", "delta", "shown",
 )  # fmt: skip
 
@@ -21,7 +21,9 @@ _NOTES: Final = (
     "questions.",
     "A set that was not shown to reach what was wanted is a valid outcome: nothing is claimed of it, and with "
     "annotation.audit.enforce only its masks that were confirmed one by one are kept.",
-    "Questions that decided what is accepted never count in an audit.",
+    "The default policy audits sets within each other one after another: of those of an iteration the last one that "
+    "was shown is what is claimed, and what was asked about a smaller set counts for the larger ones too.",
+    "Questions by which a set was chosen never count in its audit.",
 )
 
 

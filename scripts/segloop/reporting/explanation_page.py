@@ -117,7 +117,7 @@ def _audit(certificate: dict[str, Any] | None) -> Rows:
         ("certificate", certificate["certificate_id"]),
         (
             "set",
-            f"{certificate['size']:,} masks, {certificate['asked']:,} fresh questions, {certificate['bad']:,} not good",
+            f"{certificate['size']:,} masks, {certificate['asked']:,} questions, {certificate['bad']:,} not good",
         ),
         ("good, at least", f"{certificate['claimed']:.3f} with confidence {1 - certificate['delta']:.4f}"),
         ("wanted", f"{certificate['target']:.3f}: {'shown' if certificate['passed'] else 'not shown'}"),

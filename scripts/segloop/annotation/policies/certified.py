@@ -3,10 +3,15 @@
 1. A pilot, then rounds of questions about clusters whose side of the threshold is open, and about masks near the top.
 2. After each round a model of P(good) says which set would be audited now, and what that is expected to give. When more
    answers no longer make it better, learning ends.
-3. The set is audited by a sequential test whose error is exact (segloop.annotation.sequential). If it passes, it is
-   accepted; if it fails, the model learns from the audit, and a smaller share of delta is spent on another set.
+3. The set is audited by a sequential test whose error is exact (segloop.annotation.sequential). The model learns from
+   the audit. If the set passed, it is accepted, and a larger one is audited next as long as that is worth its
+   questions; if it failed, a smaller share of delta is spent on another set.
 
-The claim depends on the audit alone: a bad model costs questions, not truth.
+The claim depends on audits alone: a bad model costs questions, not truth. What is accepted in the end is false with
+probability delta at most, although a set that passes costs no delta: as long as all audited sets are what is claimed
+there is no error to be made, and the first one that is not either passes, with a probability of at most its share of
+delta, or fails or is given up, and the next one has another share (a fixed sequence of hypotheses, W. Maurer, L.
+Hothorn and W. Lehmacher, in Biometrie in der chemisch-pharmazeutischen Industrie 6, 1995, once for each share).
 """
 
 import hashlib
@@ -22,8 +27,8 @@ from segloop.annotation.certificates import Certificate, delta_of_iteration, seq
 from segloop.annotation.policies.base import AUDIT, DECIDE, PILOT, Decision, Judgement, Known
 from segloop.annotation.policies.levels import cluster_levels
 from segloop.annotation.policies.quality_model import Features, Posterior, QualityModel, dense_features, posterior
-from segloop.annotation.policies.set_choice import Choice, Setting, choose_set, worth
-from segloop.annotation.sequential import Design, next_look, outcome
+from segloop.annotation.policies.set_choice import EQUAL_WORTH, Choice, NestedSets, Setting, choose_set, worth
+from segloop.annotation.sequential import follow, next_look
 from segloop.annotation.verdicts import ACCEPTED, PREFIX
 from segloop.annotation.world import World
 from segloop.config import AnnotationConfig
@@ -39,22 +44,22 @@ _PILOT: Final = 20
 _GROWTH, _FEWEST, _MOST = 0.25, 20, 300
 """A round of learning asks this share of the answers so far, within these limits."""
 _SHARES: Final = (0.7, 0.2, 0.1)
-"""Of delta, for the first audit and for those after a failure."""
+"""Of delta, for the audits until one fails, and for those after a first and a second failure."""
 _SALVAGE: Final = 0.4
 """What a rejected set is still worth to later audits, as a share of its masks."""
 _GAIN, _POWER = 1.1, 0.5
 """Learning goes on while worth grows by this factor in a round, or with this power of the number of answers."""
 _LAST: Final = 4
 """Rounds that are looked at for that; a lucky guess long ago is forgotten."""
-_LEAST_SHARE, _LEAST_ROOT = 0.0081, 2.1
-"""Before so many answers, as a share of the masks or of the root of their number, learning does not end."""
+_LEARNING: Final = (0.1, 0.75)
+"""Shares of the budget that learning takes: at least (on a large pool, whose model has that much more to learn), and at
+most."""
 _FIRST_PRICE: Final = 2.0
 """Masks that a question has to bring, before anything is known."""
 _TO_CLUSTERS: Final = 0.6
 """Share of a round's questions that clusters choose."""
 _REACH, _REACH_WITHOUT_CLUSTERS = 2.5, 1.5
 """How far beyond the set the other questions go, in sizes of the set."""
-_LEARNING_BUDGET: Final = 0.75
 
 
 @dataclass(frozen=True)
@@ -136,13 +141,17 @@ def _features(world: World) -> Features:
     return Features(dense, cluster_levels(world.tree, len(world)))
 
 
+def _usual_budget(masks: int) -> int:
+    return int(20 * np.sqrt(masks))
+
+
 class _Run:
     """One pass through the answers, in their order: what is known, and what is being asked."""
 
     def __init__(self, policy: Certified, world: World, seed: int):
         self._policy, self._world, self._seed = policy, world, seed
         self._n = len(world)
-        self._budget = policy.questions if policy.questions is not None else int(20 * np.sqrt(self._n))
+        self._budget = policy.questions if policy.questions is not None else _usual_budget(self._n)
         self._known = Known.none(self._n)
         self._pending: Rows = np.zeros(0, np.int64)
         self._open: set[int] = set()
@@ -152,7 +161,7 @@ class _Run:
         self._learning = _Learning()
         self._audit: _Audit | None = None
         self._certificates: list[Certificate] = []
-        self._accepted: Rows | None = None
+        self._accepted: _Accepted | None = None
         self._done = False
         self.used: Rows = np.zeros(0, np.int64)
         self._features: Features | None = None
@@ -195,7 +204,7 @@ class _Run:
             self._end()
             return
         belief = self._belief()
-        choice = self._choose(belief, 0, exact=False)
+        choice = self._choose(belief, 0)
         learning, answers = self._learning, int(np.count_nonzero(self._usable()))
         value = 0.0 if choice is None else choice.masks**2 / (self._asked + choice.cost)
         learning.note(answers, value, choice)
@@ -203,7 +212,7 @@ class _Run:
         if left <= 0 or self._learnt(answers, value):
             self._begin_audit(0, belief, choice)
             return
-        count = min(self._round_size(answers), left)
+        count = min(int(np.clip(_GROWTH * answers, _FEWEST, _MOST)), left)
         rows = next_questions(
             self._model_features(), belief, self._known.answered, choice, count, self._levels(), self._random("ask")
         )
@@ -214,20 +223,14 @@ class _Run:
         self._ask(rows, DECIDE)
 
     def _learnt(self, answers: int, value: float) -> bool:
-        if answers > _LEARNING_BUDGET * self._budget or (value == 0 and answers > 0.5 * self._budget):
+        if answers > _LEARNING[1] * self._budget or (value == 0 and answers > 0.5 * self._budget):
             return True
         enough = answers >= self._least()
         flat = self._learning.worse and (not self._levels() or self._learning.growth < _POWER)
         return bool(enough and flat)
 
     def _least(self) -> int:
-        return int(np.ceil(min(_LEAST_SHARE * self._n, _LEAST_ROOT * np.sqrt(self._n))))
-
-    def _round_size(self, answers: int) -> int:
-        count = int(np.clip(_GROWTH * answers, _FEWEST, _MOST))
-        missing = self._least() - answers
-        # On a small pool a whole round would be a large part of all questions.
-        return min(count, missing) if self._n < _LARGE and missing > 0 else count
+        return 0 if self._n < _LARGE else int(_LEARNING[0] * min(self._budget, _usual_budget(self._n)))
 
     def _usable(self) -> npt.NDArray[np.bool_]:
         return np.asarray(self._known.answered & (self._known.reply != OTHER))
@@ -249,69 +252,115 @@ class _Run:
         few = self._n < _LARGE
         return posterior(fit, self._random("posterior"), _DRAWS[0] if few else _DRAWS[1])
 
-    def _choose(self, belief: Posterior, stage: int, *, exact: bool, size: int | None = None) -> Choice | None:
+    def _choose(self, belief: Posterior, stage: int) -> Choice | None:
+        return choose_set(belief, self._known.answered, self._setting(belief, stage), self._random("plan"))
+
+    def _setting(self, belief: Posterior, stage: int) -> Setting:
         last = stage == len(_SHARES) - 1
-        setting = Setting(
-            known_good=int(np.count_nonzero(self._known.answered & (self._known.reply == YES))),
+        return Setting(
+            known_good=self._confirmed(),
             asked=self._asked,
-            left=self._budget - self._asked,
+            left=self._limit() - self._asked,
             target=self._policy.precision,
             delta=self._policy.delta * _SHARES[stage],
             price=self._learning.price,
             salvage=0.0 if last else _SALVAGE,
             start=self._learning.index,
+            held=self._held(belief, self._accepted_rows()),
         )
-        return choose_set(belief, self._known.answered, setting, self._random("plan"), exact=exact, size=size)
+
+    def _limit(self) -> int:
+        """Return how many questions there may be in all: once a set is accepted, as many as the next size is worth."""
+        return self._budget if self._accepted is None else min(self._budget, int(EQUAL_WORTH * self._asked))
+
+    def _confirmed(self) -> int:
+        return int(np.count_nonzero(self._known.answered & (self._known.reply == YES)))
+
+    def _accepted_rows(self) -> Rows:
+        return np.zeros(0, np.int64) if self._accepted is None else self._accepted.rows
+
+    def _held(self, belief: Posterior, rows: Rows) -> float:
+        """Return how many good masks are to be expected among those of some rows that nobody answered."""
+        return float(belief.probability[rows[~self._known.answered[rows]]].sum(dtype=np.float64))
 
     # --- audits ---
 
     def _begin_audit(self, stage: int, belief: Posterior, planned: Choice | None) -> None:
-        """Choose the audit of a stage; what the last round of learning planned is the first stage's set."""
-        choice = None
-        if stage < len(_SHARES) and self._asked < self._budget and (stage == 0 or not self._known.answered.all()):
-            if stage:
-                # What a question has to bring is less when the set that was hoped for is gone.
-                planned = self._choose(belief, stage, exact=False)
-                self._learning.price = self._learning.price if planned is None else planned.price
-            if planned is not None:
-                choice = self._choose(belief, stage, exact=True, size=len(planned.rows))
+        """Begin the audits of a planned set and of larger ones with a share of delta; end where there are none."""
         self._audit = None
-        if choice is None or (stage and not self._worth_it(choice)):
+        if planned is not None and self._asked < self._budget:
+            setting = self._setting(belief, stage)
+            sets = NestedSets(belief, self._known.answered, setting, self._random("plan"), planned)
+            first = sets.choice(0)
+            if first is not None and (
+                not self._certificates or self._adds_worth(belief, first.rows, first.design.passes, first.cost)
+            ):
+                order = generator("certified audit", self._seed, self._round).permutation(np.sort(sets.rows))
+                self._audit = _Audit(stage, sets, order, first, self._limit())
+                return
+        self._end()
+
+    def _audit_another(self, stage: int, belief: Posterior) -> None:
+        """Turn to other sets: larger ones after a success, those that are left after a failure."""
+        if stage == len(_SHARES) or self._known.answered.all():
             self._end()
             return
-        order = generator("certified audit", self._seed, stage).permutation(np.sort(choice.rows))
-        self._audit = _Audit(stage, choice.design, choice.rows, order)
+        planned = self._choose(belief, stage)
+        if planned is not None:
+            # What a question has to bring changes with what is had, and with what can be hoped for.
+            self._learning.price = planned.price
+        self._begin_audit(stage, belief, planned)
 
-    def _worth_it(self, choice: Choice) -> bool:
-        """Whether another audit promises more than to stop here."""
-        confirmed = int(np.count_nonzero(self._known.answered & (self._known.reply == YES)))
-        return choice.worth > worth(confirmed, self._asked)
+    def _adds_worth(self, belief: Posterior, rows: Rows, passes: float, questions: float) -> bool:
+        """Whether an audit of some rows that passes with a probability after so many questions is to add worth."""
+        had, more = (self._confirmed() + self._held(belief, of) for of in (self._accepted_rows(), rows))
+        after = self._asked + questions
+        return passes * worth(more, after) + (1 - passes) * worth(had, after) > worth(had, self._asked)
 
     def _audit_step(self, audit: "_Audit") -> None:
-        """Look at what the audit has shown; ask on, accept, or turn to another set."""
-        bad = int(np.count_nonzero(self._known.reply[audit.order[: audit.looked]] != YES))
-        verdict = outcome(audit.design, audit.looked, bad)
+        """Look at what the audit of a set has shown; ask on, go to the next set, or turn to others."""
+        answered = self._known.answered[audit.order]
+        known = audit.order if answered.all() else audit.order[: answered.argmin()]
+        verdict, asked, bad = follow(audit.choice.design, self._known.reply[known] != YES)
         if verdict == "ask":
-            until = next_look(audit.design, audit.looked, bad)
-            self._ask(audit.order[audit.looked : until], AUDIT)
-            audit.looked = until
-            return
-        self._certificates.append(self._certificate(audit, bad, verdict == "accept"))
-        self._round += 1
+            wanted = audit.order[: next_look(audit.choice.design, asked, bad)]
+            missing = int(np.count_nonzero(~self._known.answered[wanted]))
+            if self._asked + missing <= audit.most:
+                self._ask(wanted, AUDIT)
+                return
+            verdict = "reject"
+        self._certificates.append(self._certificate(audit, asked, bad, verdict == "accept"))
+        belief = self._belief()
         if verdict == "accept":
-            self._accepted = audit.rows
-            self._end()
-        else:
-            self._begin_audit(audit.stage + 1, self._belief(), None)
+            self._accepted = _Accepted(audit.choice.rows, len(self._certificates) - 1)
+            if audit.go_on(most=self._limit()):
+                if self._adds_worth(belief, audit.choice.rows, *self._outlook(audit, belief)):
+                    return
+                # Some of this set's answers were looked at, so that it counts as one that failed.
+                verdict = "reject"
+        self._round += 1
+        self._audit_another(audit.stage + (verdict == "reject"), belief)
 
-    def _certificate(self, audit: "_Audit", bad: int, passed: bool) -> Certificate:
+    def _outlook(self, audit: "_Audit", belief: Posterior) -> tuple[float, float]:
+        """Return the probability that an audit passes, and its further questions, from draws of the missing answers."""
+        design = audit.choice.design
+        rows = audit.order[: design.most_questions]
+        answered = self._known.answered[rows]
+        good = belief.sample(rows) > self._random("outlook").random((len(rows), 1))
+        good[answered] = (self._known.reply[rows[answered]] == YES)[:, None]
+        ends = [follow(design, ~drawn) for drawn in good.T]
+        fresh = np.concatenate([[0], np.cumsum(~answered)])
+        passes = [verdict == "accept" for verdict, _, _ in ends]
+        return float(np.mean(passes)), float(np.mean([fresh[asked] for _, asked, _ in ends]))
+
+    def _certificate(self, audit: "_Audit", asked: int, bad: int, passed: bool) -> Certificate:
         return sequential_certificate(
-            certificate_id=f"{self._policy.iteration}:all:{audit.stage}",
+            certificate_id=f"{self._policy.iteration}:all:{len(self._certificates)}",
             target=self._policy.precision,
             delta=self._policy.delta * _SHARES[audit.stage],
-            known_good=audit.design.known_good,
-            unknown=audit.design.unknown,
-            asked=audit.looked,
+            known_good=audit.choice.design.known_good,
+            unknown=audit.choice.design.unknown,
+            asked=asked,
             bad=bad,
             accepted=passed,
         )
@@ -331,8 +380,8 @@ class _Run:
             known = replace(known, answered=answered)
         judgement = Judgement.none(self._n)
         if self._accepted is not None:
-            judgement.verdict[self._accepted] = ACCEPTED
-            judgement.reason[self._accepted] = PREFIX
+            judgement.verdict[self._accepted.rows] = ACCEPTED
+            judgement.reason[self._accepted.rows] = PREFIX
         missing = self._pending[~self._known.answered[self._pending]]
         certificate = np.full(self._n, -1, np.int16)
         decision = judgement.decision(
@@ -344,22 +393,49 @@ class _Run:
         )
         if self._accepted is not None:
             # The claim is about the set and all masks that were answered with yes.
-            certificate[decision.verdict == ACCEPTED] = len(self._certificates) - 1
+            certificate[decision.verdict == ACCEPTED] = self._accepted.certificate
         return decision
 
 
-@dataclass
 class _Audit:
-    """An audit under way."""
+    """Audits under way: of nested sets, from the smallest on until one fails.
 
-    stage: int
-    design: Design
+    Attributes
+    ----------
+    order
+        The present set in the order of asking, which is that of the largest one without what is not in this one.
+    most
+        The present audit goes on while there are at most so many questions in all.
+    """
+
+    def __init__(self, stage: int, sets: NestedSets, order: Rows, first: Choice, most: int):
+        self.stage, self.most = stage, most
+        self._sets, self._number, self._whole = sets, 0, order
+        self._take(first)
+
+    def _take(self, choice: Choice) -> None:
+        self.choice = choice
+        inside = np.zeros(self._whole.max() + 1, np.bool_)
+        inside[choice.rows] = True
+        self.order = self._whole[inside[self._whole]]
+
+    def go_on(self, most: int) -> bool:
+        """Turn to the next set and return true, or return false if there is none that can pass."""
+        self._number += 1
+        larger = self._sets.choice(self._number) if self._number < len(self._sets) else None
+        if larger is not None:
+            self._take(larger)
+            self.most = most
+        return larger is not None
+
+
+@dataclass(frozen=True)
+class _Accepted:
+    """The set that passed last."""
+
     rows: Rows
-    """The set."""
-    order: Rows
-    """The same in the order of asking."""
-    looked: int = 0
-    """Masks whose answers have been asked for."""
+    certificate: int
+    """Position of what its audit showed."""
 
 
 class _Learning:
