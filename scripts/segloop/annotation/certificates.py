@@ -34,7 +34,7 @@ class Certificate:
     delta: float
     """Probability, over the draw of the questions, that a claim of this audit is false."""
     size: int
-    """Masks of the set after its known bad ones were dropped, those of the audit included."""
+    """Masks of the set without those that the audit found bad; what else is known to be bad is dropped besides."""
     known_good: int
     """Masks of the set that were answered with yes before the audit."""
     asked: int

@@ -107,8 +107,9 @@ def choose_set(
 class NestedSets:
     """The tops of one ranking, each some masks larger than the one before, and an audit of each.
 
-    All of it is fixed by the arguments, so that no answer of an audit has a part in what is audited next. What is asked
-    about a set lies in the set before with a probability of 1 / 1.3: most of it is known when that one has passed.
+    All of it is fixed by the arguments, if sets are taken from the first on, so that no answer of an audit has a part
+    in what is audited next. What is asked about a set lies in the set before with a probability of 1 / 1.3: most of it
+    is known when that one has passed.
 
     Parameters
     ----------

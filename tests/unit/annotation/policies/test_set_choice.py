@@ -121,7 +121,7 @@ def test_later_audits_ask_no_more_questions_and_do_not_give_up_for_their_price()
     assert second.design.passes > 0.5
 
 
-def test_nested_sets_do_not_depend_on_when_they_are_asked_for():
+def test_the_same_arguments_give_the_same_nested_sets_and_audits():
     _, sets = nested()
     _, again = nested()
     one = [sets.choice(number) for number in range(len(sets))]
