@@ -15,11 +15,13 @@ DeMets, Biometrika 70(3), 1983); the rejection limits follow from backward induc
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaln
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy.stats import binom
 
 from segloop.annotation.certificates import bad_limit
 
@@ -38,7 +40,8 @@ _SEARCH_POINTS, _FINAL_POINTS = 12, 60
 _SHRINK: Final = (1.0, 0.99, 0.97, 0.94, 0.9, 0.8, 0.6)
 """Shares of delta that are spent on the points until every number of bad masks keeps to delta."""
 _ROUNDING: Final = 1e-15
-_WORST: Final = -1e18
+_BLOCK: Final = 8
+"""Counts that are looked at together: limits rise by few from look to look."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,78 +283,166 @@ class _Belief:
 # --- the law of the answers -------------------------------------------------------------------------------------------
 
 
-class _Paths:
-    """Audits that are still going on: the probability of each number of bad masks found, for each number in the set.
+@dataclass(frozen=True)
+class _Orders:
+    """Orders of n answers with which an audit goes on or ends, counted by the bad ones among them.
 
-    Only counts from `low` to below `high` are possible: smaller ones were accepted, larger ones rejected or are not
-    reached yet.
+    Given their number x, all orders are equally probable whatever the number B of bad masks in the set. So one count
+    serves every B: the probability of x is `weight` times `_Odds`.
 
     Attributes
     ----------
-    chance : float64 [B, X]
-        Probability that the audit goes on and x bad masks were found.
+    low
+        The smallest x.
+    weight : float64 [X]
+        Number of orders with `low`, `low` + 1, ... bad ones, times q^x (1 - q)^(n - x) with some q, which keeps it
+        within the range of numbers.
     """
 
-    def __init__(self, unknown: int, bad: npt.NDArray[Any], columns: int):
-        self.chance = np.zeros((len(bad), columns))
-        self.chance[:, 0] = 1
-        self.low, self.high = 0, 1
-        self._unanswered = unknown
-        self._bad_left = np.maximum(bad[:, None] - np.arange(columns), 0).astype(np.float64)
+    low: int
+    weight: Floats
+
+    def __len__(self) -> int:
+        return len(self.weight)
 
     @property
-    def ended(self) -> bool:
-        return self.low >= self.high
+    def high(self) -> int:
+        """Above the largest x."""
+        return self.low + len(self.weight)
 
-    def answer(self) -> Floats:
-        """Let one more mask be answered; return the probability that went beyond the last column, [B]."""
-        self.high = min(self.high + 1, self.chance.shape[1])
-        here = slice(self.low, self.high)
-        moved = self.chance[:, here] * np.minimum(self._bad_left[:, here] / self._unanswered, 1.0)
-        self.chance[:, here] -= moved
-        self.chance[:, self.low + 1 : self.high] += moved[:, :-1]
-        self._unanswered -= 1
-        return np.asarray(moved[:, -1])
+    def answer(self, steps: Floats) -> "_Orders":
+        """Return the orders after more answers, given the weights of 0, 1, ... bad ones among these."""
+        return _Orders(self.low, np.convolve(self.weight, steps))
 
-    def take_below(self, count: int) -> Floats:
-        """End what has found fewer than `count` bad masks; return its probability, [B]."""
-        return self._take(slice(self.low, count), max(self.low, count), self.high)
+    def part(self, low: int, high: int) -> "_Orders":
+        """Return the orders with `low` to below `high` bad ones."""
+        low = max(low, self.low)
+        return _Orders(low, self.weight[low - self.low : max(high, low) - self.low])
 
-    def take_from(self, count: int) -> Floats:
-        """End what has found `count` bad masks or more; return its probability, [B]."""
-        count = max(self.low, count)
-        return self._take(slice(count, self.high), self.low, min(self.high, count))
 
-    def _take(self, part: slice, low: int, high: int) -> Floats:
-        taken = self.chance[:, part].sum(axis=1)
-        self.chance[:, part] = 0
-        self.low, self.high = low, high
-        return np.asarray(taken)
+_NO_ANSWER: Final = _Orders(0, np.ones(1))
+
+
+def _share(most_found: int, most_asked: int) -> float:
+    """Return a q for orders: about that of the answers near which audits end."""
+    return (most_found + 1) / (most_asked + 2)
+
+
+@lru_cache(maxsize=64)
+def _steps(answers: int, share: float) -> Floats:
+    """Return the weights of 0, 1, ..., `answers` bad ones among so many answers, with q = `share`."""
+    weights = np.asarray(binom.pmf(np.arange(answers + 1), answers, share))
+    weights.setflags(write=False)
+    return weights
+
+
+class _Odds:
+    """Turns orders into probabilities: that of one order of n answers with x bad ones is f(x) g(n - x) / h(n).
+
+    Parameters
+    ----------
+    unknown
+        Masks of the set.
+    bad : [B]
+        Numbers of bad masks in it.
+    share
+        q of the orders.
+    most_found, most_asked
+        The largest x and n.
+    """
+
+    def __init__(self, unknown: int, bad: npt.NDArray[Any], share: float, most_found: int, most_asked: int):
+        unit = max(unknown, 1)
+        self._of_bad = _log_falling(bad, most_found, unit * share)
+        self._of_good = _log_falling(unknown - bad, most_asked, unit * (1 - share))
+        self._of_any = _log_falling(np.array([unknown]), most_asked, unit)[0]
+
+    def chance(self, asked: int, orders: _Orders) -> Floats:
+        """Return the probability of the orders of so many answers, [B, X]."""
+        low, high = orders.low, orders.high
+        good = self._of_good[:, asked - high + 1 : asked - low + 1][:, ::-1]
+        with np.errstate(divide="ignore"):
+            weight = np.log(orders.weight)
+        return np.asarray(np.exp(self._of_bad[:, low:high] + good + (weight - self._of_any[asked])))
+
+
+def _log_falling(first: npt.NDArray[Any], most: int, unit: float = 1.0) -> Floats:
+    """Return log(a (a - 1) ... (a - k + 1) / unit^k) for k = 0..most, [A, most + 1]; -inf where that is nothing."""
+    table = np.zeros((len(first), most + 1))
+    with np.errstate(divide="ignore"):
+        np.cumsum(np.log(np.maximum(first[:, None] - np.arange(most), 0) / unit), axis=1, out=table[:, 1:])
+    return table
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What ends an audit after some answers, and what goes on."""
+
+    asked: int
+    accepted: _Orders
+    going_on: _Orders
+    rejects: bool
+    """Whether anything may be rejected; else all that is not accepted goes on."""
+
+
+def _looks(accept: Integers, reject: Integers, share: float) -> list[_Look]:
+    """Return the looks at which an audit can end."""
+    last = len(accept) - 1
+    looks: list[_Look] = []
+    orders, before = _NO_ANSWER, 0
+    for n in np.flatnonzero((accept >= 0) | (reject < NEVER) | (np.arange(last + 1) == last)).tolist():
+        if not len(orders):
+            break
+        if n > before:
+            orders, before = orders.answer(_steps(n - before, share)), n
+        least = int(accept[n]) + 1
+        accepted, orders = orders.part(0, least), orders.part(least, least if n == last else int(reject[n]))
+        looks.append(_Look(n, accepted, orders, n == last or int(reject[n]) <= n))
+    return looks
+
+
+def _accepted(odds: _Odds, looks: list[_Look], numbers: int) -> Floats:
+    """Return P(accepted with x found), [B, X], for so many numbers of bad masks."""
+    accepted = np.zeros((numbers, max(look.accepted.high for look in looks)))
+    for look in looks:
+        accepted[:, look.accepted.low : look.accepted.high] += odds.chance(look.asked, look.accepted)
+    return accepted
+
+
+def _questions(odds: _Odds, looks: list[_Look], numbers: int) -> Floats:
+    """Return the questions to be expected, [B]: one for each answer after which the audit still goes on."""
+    questions, going_on, before = np.zeros(numbers), np.ones(numbers), 0
+    for look in looks:
+        questions += (look.asked - before) * going_on
+        before = look.asked
+        if look.rejects:
+            going_on = odds.chance(look.asked, look.going_on).sum(axis=1)
+        else:
+            # Without a limit of rejection there are too many counts to sum over.
+            going_on = going_on - odds.chance(look.asked, look.accepted).sum(axis=1)
+    return questions
+
+
+def _looks_and_odds(
+    unknown: int, bad: npt.NDArray[Any], accept: Integers, reject: Integers
+) -> tuple[list[_Look], _Odds]:
+    share = _share(max(int(accept.max()), 0), len(accept) - 1)
+    looks = _looks(accept, reject, share)
+    most = max(max(look.accepted.high, look.going_on.high if look.rejects else 0) for look in looks)
+    return looks, _Odds(unknown, bad, share, most, len(accept) - 1)
 
 
 def _law(unknown: int, bad: npt.NDArray[Any], accept: Integers, reject: Integers) -> tuple[Floats, Floats]:
     """Return P(accepted with x found), [B, X], and the questions to be expected, [B]."""
-    last = len(accept) - 1
-    # The last column stands for every count that is too large to be accepted ever.
-    columns = int(min(accept.max() + 2, last + 2)) + 1
-    paths = _Paths(unknown, bad, columns)
-    accepted, questions = np.zeros_like(paths.chance), np.zeros(len(bad))
-    for n in range(last + 1):
-        here = slice(paths.low, int(accept[n]) + 1)
-        accepted[:, here] += paths.chance[:, here]
-        questions += n * paths.take_below(here.stop)
-        if n == last or reject[n] < columns:
-            questions += n * paths.take_from(0 if n == last else min(int(reject[n]), columns - 1))
-        if paths.ended:
-            break
-        paths.chance[:, -1] += paths.answer()
-    return accepted, questions
+    looks, odds = _looks_and_odds(unknown, bad, accept, reject)
+    return _accepted(odds, looks, len(bad)), _questions(odds, looks, len(bad))
 
 
 def _errors(claim: _Claim, accept: Integers, reject: Integers) -> tuple[Integers, Floats]:
     """Return every number of bad masks with which a claim may be false, and the probability that it is accepted."""
     bad = claim.false_values(max(0, int(accept.max())))
-    accepted, _ = _law(claim.unknown, bad, accept, reject)
+    looks, odds = _looks_and_odds(claim.unknown, bad, accept, reject)
+    accepted = _accepted(odds, looks, len(bad))
     return bad, np.asarray((accepted * claim.false(bad, accepted.shape[1])).sum(axis=1))
 
 
@@ -383,27 +474,37 @@ def _acceptance(
     Over the looks the limits never fall: what had at most `accept[n]` bad ones has left, so that keeping the limit is
     free. For the same reason they are as large as can be where everything was accepted or rejected before.
     """
-    paths = _Paths(claim.unknown, bad, widest + 2)
-    false = claim.false(bad, widest + 2)
+    share = _share(widest, horizon)
+    odds = _Odds(claim.unknown, bad, share, widest + 1, horizon)
+    false, steps, orders = claim.false(bad, widest + 1), _steps(step, share), _NO_ANSWER
     wrong = np.zeros(len(bad))
     accept = np.full(horizon + 1, -1, np.int64)
-    for n in range(1, horizon + 1):
-        if paths.ended:
-            later = np.arange(n + -n % step, horizon + 1, step)
-            accept[later] = np.minimum(later, widest)
+    for n in range(step, horizon + 1, step):
+        if not len(orders):
+            accept[n::step] = np.minimum(np.arange(n, horizon + 1, step), widest)
             break
-        paths.answer()
-        if n % step == 0:
-            here = slice(paths.low, paths.high)
-            error = wrong[:, None] + np.cumsum(paths.chance[:, here] * false[:, here], axis=1)
-            affordable = (error <= delta * (n / horizon) ** _EXPONENT + _ROUNDING).all(axis=0)
-            accept[n] = min(widest, n, n if affordable.all() else here.start + int(affordable.argmin()) - 1)
-            if accept[n] >= here.start:
-                wrong = error[:, min(int(accept[n]), here.stop - 1) - here.start]
-                paths.take_below(int(accept[n]) + 1)
-        if reject is not None and reject[n] <= widest + 1:
-            paths.take_from(int(reject[n]))
+        # Larger counts are never accepted, and counts do not fall.
+        orders = orders.answer(steps).part(0, widest + 1)
+        may_spend = delta * (n / horizon) ** _EXPONENT + _ROUNDING
+        least, wrong = _unaffordable(n, orders, odds, false, wrong, may_spend)
+        accept[n] = min(widest, n) if least is None else least - 1
+        orders = orders.part(int(accept[n]) + 1, NEVER if reject is None else int(reject[n]))
     return accept
+
+
+def _unaffordable(
+    asked: int, orders: _Orders, odds: _Odds, false: npt.NDArray[np.bool_], wrong: Floats, may_spend: float
+) -> tuple[int | None, Floats]:
+    """Return the smallest count that cannot be accepted, None if all can, and the errors with all below accepted."""
+    for low in range(orders.low, orders.high, _BLOCK):
+        part = orders.part(low, low + _BLOCK)
+        error = wrong[:, None] + np.cumsum(odds.chance(asked, part) * false[:, part.low : part.high], axis=1)
+        affordable = (error <= may_spend).all(axis=0)
+        count = len(part) if affordable.all() else int(affordable.argmin())
+        wrong = error[:, count - 1] if count else wrong
+        if count < len(part):
+            return low + count, wrong
+    return None, wrong
 
 
 def _widest(claim: _Claim, horizon: int) -> tuple[int, int]:
@@ -460,7 +561,8 @@ class _Plan:
 
     def __init__(self, claim: _Claim, delta: float, step: int, belief: _Belief, price: float, salvage: float):
         self._claim, self._delta, self._step = claim, delta, step
-        self._belief, self._price, self._salvage = belief, price, salvage
+        self._price, self._salvage = price, salvage
+        self._outlook = _Outlook(claim.unknown, belief, step)
         self._done: dict[int, _Tables] = {}
 
     def tables(self, horizon: int) -> _Tables:
@@ -490,87 +592,113 @@ class _Plan:
         """Return `reject` by backward induction: where going on is not worth its price; and the value at the start."""
         last, step = len(accept) - 1, self._step
         found, looks = np.arange(int(accept.max()) + 2), np.arange(0, last + 1, step)
-        expected = _expected_bad(self._claim.unknown, self._belief, looks, found)
+        expected, moves = self._outlook.tables(len(looks), len(found))
+        accepting = self._claim.size - expected
         stopping = self._claim.known_good + looks[:, None] - found + self._salvage
         reject = np.full(last + 1, NEVER, np.int64)
-        value = np.zeros(0)
+        # The value at the next look; counts beyond the last column end there.
+        ahead = np.zeros(len(found) + step)
+        at = sliding_window_view(ahead, len(found))
         for place in range(len(looks) - 1, -1, -1):
             n = int(looks[place])
-            going_on = np.full(len(found), _WORST)
+            first = int(accept[n]) + 1
             if n < last:
-                ahead = np.append(value, stopping[place + 1, -1] - 1)
-                left = expected[place : place + 2] - found
-                going_on = _average(ahead, left, self._claim.unknown - n, step) - self._price * step
-            reject[n] = _reject_from(n, last, int(accept[n]), found, stopping[place] < going_on)
-            rejected = np.where(found >= reject[n], stopping[place], going_on)
-            value = np.where(found <= accept[n], self._claim.size - expected[place], rejected)
-        return reject, float(value[0])
+                going_on = (moves[place] * at).sum(axis=0) - self._price * step
+                reject[n] = _reject_from(n, first, stopping[place] < going_on)
+                ahead[: len(found)] = going_on
+            else:
+                reject[n] = first
+            ahead[reject[n] : len(found)] = stopping[place, reject[n] :]
+            ahead[:first] = accepting[place, :first]
+            ahead[len(found) :] = stopping[place, -1] - 1
+        return reject, float(ahead[0])
 
 
-def _reject_from(n: int, last: int, accepted: int, found: Integers, worth_it: npt.NDArray[np.bool_]) -> int:
-    """Return the smallest count that is rejected: above every count for which going on is worth it."""
-    if n == last:
-        return accepted + 1
+def _reject_from(n: int, first: int, worth_it: npt.NDArray[np.bool_]) -> int:
+    """Return the smallest count that is rejected, `first` or more: above every count for which going on is worth it."""
     if n == 0:
         return NEVER
-    better = np.flatnonzero(worth_it & (found > accepted) & (found <= n))
-    count = int(better[-1]) + 1 if len(better) else accepted + 1
+    better = np.flatnonzero(worth_it[first : n + 1])
+    count = first + int(better[-1]) + 1 if len(better) else first
     return count if count <= n else NEVER
 
 
-def _average(ahead: Floats, bad_left: Floats, left: int, step: int) -> Floats:
-    """Return the mean of the values at the next look over the answers until there.
+class _Outlook:
+    """What is believed at every look; the tables for a longer audit begin with those for a shorter one."""
 
-    Parameters
-    ----------
-    ahead : float64 [X + 1]
-        Value at the next look for each count.
-    bad_left : float64 [2, X]
-        Bad masks to be expected among those left, given the count, at this look and at the next.
-    left
-        Masks without an answer at this look.
+    def __init__(self, unknown: int, belief: _Belief, step: int):
+        self._unknown, self._belief, self._step = unknown, belief, step
+        self._expected, self._moves = np.zeros((0, 0)), np.zeros((0, 0, 0))
+
+    def tables(self, looks: int, columns: int) -> tuple[Floats, Floats]:
+        """Return tables for so many looks and counts of bad answers, 0 and more.
+
+        Returns
+        -------
+        float64 [L, X], bad masks to be expected; float64 [L, step + 1, X], probabilities of 0, 1, ... further bad
+        answers until the next look.
+        """
+        if looks > len(self._expected) or columns > self._expected.shape[1]:
+            # Moves look at the next look and at counts ahead.
+            asked = np.arange(looks + 1) * self._step
+            expected = _expected_bad(self._unknown, self._belief, asked, columns + self._step)
+            self._moves = _moves(expected, self._unknown, self._step)
+            self._expected = expected[:looks, :columns]
+        return self._expected[:looks, :columns], self._moves[:looks, :, :columns]
+
+
+def _moves(expected: Floats, unknown: int, step: int) -> Floats:
+    """Return the probabilities of further bad answers from look to look, [L - 1, step + 1, X - step].
+
+    Between looks the number of bad masks to be expected is interpolated.
     """
-    ahead = ahead.copy()
-    for answered in range(step - 1, -1, -1):
+    looks, columns = len(expected) - 1, expected.shape[1]
+    bad_left = expected - np.arange(columns)
+    unanswered = unknown - step * np.arange(looks)
+    moves = np.zeros((looks, step + 1, columns - step))
+    moves[:, 0] = 1
+    for answered in range(step):
         share = answered / step
-        bad = ((1 - share) * bad_left[0] + share * bad_left[1]) / max(left - answered, 1)
-        ahead[:-1] += np.clip(bad, 0, 1) * (ahead[1:] - ahead[:-1])
-    return ahead[:-1]
+        bad = (1 - share) * bad_left[:-1] + share * bad_left[1:]
+        bad = np.clip(bad / np.maximum(unanswered - answered, 1)[:, None], 0, 1)
+        for more in range(answered, -1, -1):
+            moved = moves[:, more] * bad[:, more : more + columns - step]
+            moves[:, more] -= moved
+            moves[:, more + 1] += moved
+    return moves
 
 
-def _expected_bad(unknown: int, belief: _Belief, looks: Integers, found: Integers) -> Floats:
-    """Return the number of bad masks to be expected after each look with each count, [L, X]."""
+def _expected_bad(unknown: int, belief: _Belief, asked: Integers, columns: int) -> Floats:
+    """Return the number of bad masks to be expected after so many answers with 0, 1, ... bad ones, [L, X]."""
     # The number of orders in which the answers may come is the same for every number of bad masks.
-    of_bad = np.stack([_log_falling(bad, found) for bad in belief.bad.tolist()])
-    of_good = np.stack([_log_falling(unknown - bad, np.arange(looks[-1] + 1)) for bad in belief.bad.tolist()])
-    good = np.maximum(looks[:, None] - found, 0)
-    logs = of_bad[:, None, :] + of_good[:, good] + np.log(belief.weight)[:, None, None]
+    of_bad = _log_falling(belief.bad, columns - 1) + np.log(belief.weight)[:, None]
+    of_good = _log_falling(unknown - belief.bad, int(asked[-1]))
+    # Counts above the answers do not occur; any number will do.
+    padded = np.concatenate([np.zeros((len(of_good), columns - 1)), of_good], axis=1)
+    logs = of_bad[:, None, :] + sliding_window_view(padded, columns, axis=1)[:, asked, ::-1]
     top = logs.max(axis=0)
     posterior = np.exp(logs - np.where(np.isfinite(top), top, 0))
     total = posterior.sum(axis=0)
-    mean = (posterior * belief.bad[:, None, None]).sum(axis=0) / np.where(total > 0, total, 1)
+    mean = np.tensordot(belief.bad, posterior, 1) / np.where(total > 0, total, 1)
     # What the belief calls impossible is taken for the worst that it knows.
     return np.asarray(np.where(total > 0, mean, belief.bad.max()))
-
-
-def _log_falling(a: float, k: Integers) -> Floats:
-    """Return log(a (a - 1) ... (a - k + 1)), -inf where that is nothing."""
-    falling = gammaln(a + 1.0) - gammaln(np.maximum(a - k, 0) + 1.0)
-    return np.asarray(np.where(k <= a, falling, -np.inf))
 
 
 def _climb(plan: _Plan, horizons: list[int], start: int | None) -> int | None:
     """Return the place of the horizon with the largest value by climbing from a first one, None if all are in vain."""
     place = min(_FIRST_HORIZON if start is None else start, len(horizons) - 1)
     while True:
-        if not np.isfinite(plan.value(horizons[place])):
-            best = min(place + 1, len(horizons) - 1)
+        # The longest comes first: the tables of the others are parts of its tables.
+        longer = min(place + 1, len(horizons) - 1)
+        values = {other: plan.value(horizons[other]) for other in (longer, place)}
+        if not np.isfinite(values[place]):
+            best = longer
         else:
-            # The present one comes first: it stays where others are not better.
+            # The present one is looked at first: it stays where others are not better.
             near = [place, *(other for other in (place - 1, place + 1) if 0 <= other < len(horizons))]
             best = max(near, key=lambda other: plan.value(horizons[other]))
         if best == place:
-            return place if np.isfinite(plan.value(horizons[place])) else None
+            return place if np.isfinite(values[place]) else None
         place = best
 
 

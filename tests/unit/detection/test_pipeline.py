@@ -114,7 +114,8 @@ def test_the_batch_size_is_found_by_trying(trained: tuple[Path, Path], files: li
     results = run(batched, [(number, files[0][1]) for number in range(40)], batch_size="auto")
     assert [one.image_id for one in results] == list(range(40))
     assert batched.asked[:3] == [1, 1, 1]
-    assert set(batched.asked) <= {1, 2, 4, 8}
+    # Only the images that are left over at the end may be another number.
+    assert set(batched.asked[:-1]) <= {1, 2, 4, 8}
     assert sum(count for count in batched.asked if count <= 4) == 40
 
 
