@@ -21,7 +21,6 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.stats import binom
 
 from segloop.annotation.certificates import bad_limit
 
@@ -40,6 +39,8 @@ _SEARCH_POINTS, _FINAL_POINTS = 12, 60
 _SHRINK: Final = (1.0, 0.99, 0.97, 0.94, 0.9, 0.8, 0.6)
 """Shares of delta that are spent on the points until every number of bad masks keeps to delta."""
 _ROUNDING: Final = 1e-15
+_TOGETHER: Final = 25
+"""Answers that are counted at once; the ways to place more of them are no number."""
 _BLOCK: Final = 8
 """Counts that are looked at together: limits rise by few from look to look."""
 
@@ -285,59 +286,66 @@ class _Belief:
 
 @dataclass(frozen=True)
 class _Orders:
-    """Orders of n answers with which an audit goes on or ends, counted by the bad ones among them.
+    """Orders of n answers with which an audit goes on or ends, by the number x of bad ones among them.
 
-    Given their number x, all orders are equally probable whatever the number B of bad masks in the set. So one count
-    serves every B: the probability of x is `weight` times `_Odds`.
+    Given x, all orders are equally probable whatever the number B of bad masks in the set. So these shares serve every
+    B: times the hypergeometric probability of x they are the probability of x and of going on (or of ending) so.
 
     Attributes
     ----------
     low
         The smallest x.
-    weight : float64 [X]
-        Number of orders with `low`, `low` + 1, ... bad ones, times q^x (1 - q)^(n - x) with some q, which keeps it
-        within the range of numbers.
+    share : float64 [X]
+        Share of all orders of n answers with `low`, `low` + 1, ... bad ones.
     """
 
     low: int
-    weight: Floats
+    share: Floats
 
     def __len__(self) -> int:
-        return len(self.weight)
+        return len(self.share)
 
     @property
     def high(self) -> int:
         """Above the largest x."""
-        return self.low + len(self.weight)
-
-    def answer(self, steps: Floats) -> "_Orders":
-        """Return the orders after more answers, given the weights of 0, 1, ... bad ones among these."""
-        return _Orders(self.low, np.convolve(self.weight, steps))
+        return self.low + len(self.share)
 
     def part(self, low: int, high: int) -> "_Orders":
         """Return the orders with `low` to below `high` bad ones."""
         low = max(low, self.low)
-        return _Orders(low, self.weight[low - self.low : max(high, low) - self.low])
+        return _Orders(low, self.share[low - self.low : max(high, low) - self.low])
 
 
 _NO_ANSWER: Final = _Orders(0, np.ones(1))
 
 
-def _share(most_found: int, most_asked: int) -> float:
-    """Return a q for orders: about that of the answers near which audits end."""
-    return (most_found + 1) / (most_asked + 2)
-
-
 @lru_cache(maxsize=64)
-def _steps(answers: int, share: float) -> Floats:
-    """Return the weights of 0, 1, ..., `answers` bad ones among so many answers, with q = `share`."""
-    weights = np.asarray(binom.pmf(np.arange(answers + 1), answers, share))
-    weights.setflags(write=False)
-    return weights
+def _ways(more: int, most: int) -> Floats:
+    """Return in how many ways k answers can be put among m others in a row, [k, m] for k to `more`, m to `most`."""
+    ways = np.ones((more + 1, most + 1))
+    for k in range(1, more + 1):
+        np.cumsum(ways[k - 1], out=ways[k])
+    ways.setflags(write=False)
+    return ways
 
 
-class _Odds:
-    """Turns orders into probabilities: that of one order of n answers with x bad ones is f(x) g(n - x) / h(n).
+def _answer(orders: _Orders, asked: int, more: int, most: int) -> _Orders:
+    """Return the orders after more answers than `asked`, `most` in all: where each of the last ones may be bad."""
+    while more > 0:
+        step = min(more, _TOGETHER)
+        ways, columns = _ways(step, most), len(orders)
+        good = ways[::-1, asked - orders.high + 1 : asked - orders.low + 1][:, ::-1]
+        # Rows: 0, 1, ... bad ones among the last. Reading rows that are one too long shifts each by one more.
+        rows = np.zeros((step + 1, columns + step + 1))
+        rows[:, :columns] = ways[:, orders.low : orders.high] * good * orders.share
+        shifted = rows.ravel()[: -step - 1].reshape(step + 1, columns + step)
+        orders = _Orders(orders.low, shifted.sum(axis=0) / ways[step, asked])
+        asked, more = asked + step, more - step
+    return orders
+
+
+class _Numbers:
+    """Numbers of bad masks that a set may have, and with them the hypergeometric law of answers.
 
     Parameters
     ----------
@@ -345,32 +353,35 @@ class _Odds:
         Masks of the set.
     bad : [B]
         Numbers of bad masks in it.
-    share
-        q of the orders.
     most_found, most_asked
         The largest x and n.
     """
 
-    def __init__(self, unknown: int, bad: npt.NDArray[Any], share: float, most_found: int, most_asked: int):
-        unit = max(unknown, 1)
-        self._of_bad = _log_falling(bad, most_found, unit * share)
-        self._of_good = _log_falling(unknown - bad, most_asked, unit * (1 - share))
-        self._of_any = _log_falling(np.array([unknown]), most_asked, unit)[0]
+    def __init__(self, unknown: int, bad: npt.NDArray[Any], most_found: int, most_asked: int):
+        # The unit has no part in the law. It keeps the logarithms small, and their rounding.
+        unit = max(unknown, 1) / (most_asked + 1)
+        self._of_bad = _log_choices(bad, most_found, unit)
+        self._of_good = _log_choices(unknown - bad, most_asked, unit)
+        self._of_any = _log_choices(np.array([unknown]), most_asked, unit)[0]
+
+    def __len__(self) -> int:
+        return len(self._of_bad)
 
     def chance(self, asked: int, orders: _Orders) -> Floats:
-        """Return the probability of the orders of so many answers, [B, X]."""
+        """Return the probability of orders of so many answers, [B, X]."""
         low, high = orders.low, orders.high
         good = self._of_good[:, asked - high + 1 : asked - low + 1][:, ::-1]
-        with np.errstate(divide="ignore"):
-            weight = np.log(orders.weight)
-        return np.asarray(np.exp(self._of_bad[:, low:high] + good + (weight - self._of_any[asked])))
+        chance = np.exp(self._of_bad[:, low:high] + good - self._of_any[asked])
+        chance *= orders.share
+        return np.asarray(chance)
 
 
-def _log_falling(first: npt.NDArray[Any], most: int, unit: float = 1.0) -> Floats:
-    """Return log(a (a - 1) ... (a - k + 1) / unit^k) for k = 0..most, [A, most + 1]; -inf where that is nothing."""
+def _log_choices(first: npt.NDArray[Any], most: int, unit: float = 1.0) -> Floats:
+    """Return the logarithm of the ways to choose k of a masks, over unit^k, for k = 0..most, [A, most + 1]."""
+    chosen = np.arange(most)
     table = np.zeros((len(first), most + 1))
     with np.errstate(divide="ignore"):
-        np.cumsum(np.log(np.maximum(first[:, None] - np.arange(most), 0) / unit), axis=1, out=table[:, 1:])
+        np.cumsum(np.log(np.maximum(first[:, None] - chosen, 0) / ((chosen + 1) * unit)), axis=1, out=table[:, 1:])
     return table
 
 
@@ -385,64 +396,61 @@ class _Look:
     """Whether anything may be rejected; else all that is not accepted goes on."""
 
 
-def _looks(accept: Integers, reject: Integers, share: float) -> list[_Look]:
+def _looks(accept: Integers, reject: Integers) -> list[_Look]:
     """Return the looks at which an audit can end."""
     last = len(accept) - 1
     looks: list[_Look] = []
     orders, before = _NO_ANSWER, 0
     for n in np.flatnonzero((accept >= 0) | (reject < NEVER) | (np.arange(last + 1) == last)).tolist():
-        if not len(orders):
-            break
-        if n > before:
-            orders, before = orders.answer(_steps(n - before, share)), n
+        orders, before = _answer(orders, before, n - before, last), n
         least = int(accept[n]) + 1
         accepted, orders = orders.part(0, least), orders.part(least, least if n == last else int(reject[n]))
         looks.append(_Look(n, accepted, orders, n == last or int(reject[n]) <= n))
+        if not len(orders):
+            break
     return looks
 
 
-def _accepted(odds: _Odds, looks: list[_Look], numbers: int) -> Floats:
-    """Return P(accepted with x found), [B, X], for so many numbers of bad masks."""
-    accepted = np.zeros((numbers, max(look.accepted.high for look in looks)))
+def _numbers(unknown: int, bad: npt.NDArray[Any], looks: list[_Look]) -> _Numbers:
+    """Return numbers of bad masks with tables that are large enough for some looks."""
+    found = max(max(look.accepted.high, look.going_on.high if look.rejects else 0) for look in looks)
+    return _Numbers(unknown, bad, found, looks[-1].asked)
+
+
+def _accepted(numbers: _Numbers, looks: list[_Look]) -> Floats:
+    """Return P(accepted with x found), [B, X]."""
+    accepted = np.zeros((len(numbers), max(look.accepted.high for look in looks)))
     for look in looks:
-        accepted[:, look.accepted.low : look.accepted.high] += odds.chance(look.asked, look.accepted)
+        accepted[:, look.accepted.low : look.accepted.high] += numbers.chance(look.asked, look.accepted)
     return accepted
 
 
-def _questions(odds: _Odds, looks: list[_Look], numbers: int) -> Floats:
-    """Return the questions to be expected, [B]: one for each answer after which the audit still goes on."""
-    questions, going_on, before = np.zeros(numbers), np.ones(numbers), 0
+def _questions(numbers: _Numbers, looks: list[_Look]) -> Floats:
+    """Return the questions to be expected, [B]: one for each answer before which the audit still goes on."""
+    questions, going_on, before = np.zeros(len(numbers)), np.ones(len(numbers)), 0
     for look in looks:
         questions += (look.asked - before) * going_on
         before = look.asked
         if look.rejects:
-            going_on = odds.chance(look.asked, look.going_on).sum(axis=1)
+            going_on = numbers.chance(look.asked, look.going_on).sum(axis=1)
         else:
             # Without a limit of rejection there are too many counts to sum over.
-            going_on = going_on - odds.chance(look.asked, look.accepted).sum(axis=1)
+            going_on = going_on - numbers.chance(look.asked, look.accepted).sum(axis=1)
     return questions
-
-
-def _looks_and_odds(
-    unknown: int, bad: npt.NDArray[Any], accept: Integers, reject: Integers
-) -> tuple[list[_Look], _Odds]:
-    share = _share(max(int(accept.max()), 0), len(accept) - 1)
-    looks = _looks(accept, reject, share)
-    most = max(max(look.accepted.high, look.going_on.high if look.rejects else 0) for look in looks)
-    return looks, _Odds(unknown, bad, share, most, len(accept) - 1)
 
 
 def _law(unknown: int, bad: npt.NDArray[Any], accept: Integers, reject: Integers) -> tuple[Floats, Floats]:
     """Return P(accepted with x found), [B, X], and the questions to be expected, [B]."""
-    looks, odds = _looks_and_odds(unknown, bad, accept, reject)
-    return _accepted(odds, looks, len(bad)), _questions(odds, looks, len(bad))
+    looks = _looks(accept, reject)
+    numbers = _numbers(unknown, bad, looks)
+    return _accepted(numbers, looks), _questions(numbers, looks)
 
 
 def _errors(claim: _Claim, accept: Integers, reject: Integers) -> tuple[Integers, Floats]:
     """Return every number of bad masks with which a claim may be false, and the probability that it is accepted."""
     bad = claim.false_values(max(0, int(accept.max())))
-    looks, odds = _looks_and_odds(claim.unknown, bad, accept, reject)
-    accepted = _accepted(odds, looks, len(bad))
+    looks = _looks(accept, reject)
+    accepted = _accepted(_numbers(claim.unknown, bad, looks), looks)
     return bad, np.asarray((accepted * claim.false(bad, accepted.shape[1])).sum(axis=1))
 
 
@@ -474,9 +482,8 @@ def _acceptance(
     Over the looks the limits never fall: what had at most `accept[n]` bad ones has left, so that keeping the limit is
     free. For the same reason they are as large as can be where everything was accepted or rejected before.
     """
-    share = _share(widest, horizon)
-    odds = _Odds(claim.unknown, bad, share, widest + 1, horizon)
-    false, steps, orders = claim.false(bad, widest + 1), _steps(step, share), _NO_ANSWER
+    numbers, orders = _Numbers(claim.unknown, bad, widest, horizon), _NO_ANSWER
+    false = claim.false(bad, widest + 1)
     wrong = np.zeros(len(bad))
     accept = np.full(horizon + 1, -1, np.int64)
     for n in range(step, horizon + 1, step):
@@ -484,21 +491,21 @@ def _acceptance(
             accept[n::step] = np.minimum(np.arange(n, horizon + 1, step), widest)
             break
         # Larger counts are never accepted, and counts do not fall.
-        orders = orders.answer(steps).part(0, widest + 1)
+        orders = _answer(orders, n - step, step, horizon).part(0, widest + 1)
         may_spend = delta * (n / horizon) ** _EXPONENT + _ROUNDING
-        least, wrong = _unaffordable(n, orders, odds, false, wrong, may_spend)
+        least, wrong = _unaffordable(n, orders, numbers, false, wrong, may_spend)
         accept[n] = min(widest, n) if least is None else least - 1
         orders = orders.part(int(accept[n]) + 1, NEVER if reject is None else int(reject[n]))
     return accept
 
 
 def _unaffordable(
-    asked: int, orders: _Orders, odds: _Odds, false: npt.NDArray[np.bool_], wrong: Floats, may_spend: float
+    asked: int, orders: _Orders, numbers: _Numbers, false: npt.NDArray[np.bool_], wrong: Floats, may_spend: float
 ) -> tuple[int | None, Floats]:
     """Return the smallest count that cannot be accepted, None if all can, and the errors with all below accepted."""
     for low in range(orders.low, orders.high, _BLOCK):
         part = orders.part(low, low + _BLOCK)
-        error = wrong[:, None] + np.cumsum(odds.chance(asked, part) * false[:, part.low : part.high], axis=1)
+        error = wrong[:, None] + np.cumsum(numbers.chance(asked, part) * false[:, part.low : part.high], axis=1)
         affordable = (error <= may_spend).all(axis=0)
         count = len(part) if affordable.all() else int(affordable.argmin())
         wrong = error[:, count - 1] if count else wrong
@@ -671,8 +678,8 @@ def _moves(expected: Floats, unknown: int, step: int) -> Floats:
 def _expected_bad(unknown: int, belief: _Belief, asked: Integers, columns: int) -> Floats:
     """Return the number of bad masks to be expected after so many answers with 0, 1, ... bad ones, [L, X]."""
     # The number of orders in which the answers may come is the same for every number of bad masks.
-    of_bad = _log_falling(belief.bad, columns - 1) + np.log(belief.weight)[:, None]
-    of_good = _log_falling(unknown - belief.bad, int(asked[-1]))
+    of_bad = _log_choices(belief.bad, columns - 1) + np.log(belief.weight)[:, None]
+    of_good = _log_choices(unknown - belief.bad, int(asked[-1]))
     # Counts above the answers do not occur; any number will do.
     padded = np.concatenate([np.zeros((len(of_good), columns - 1)), of_good], axis=1)
     logs = of_bad[:, None, :] + sliding_window_view(padded, columns, axis=1)[:, asked, ::-1]
