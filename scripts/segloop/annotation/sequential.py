@@ -40,7 +40,7 @@ _SHRINK: Final = (1.0, 0.99, 0.97, 0.94, 0.9, 0.8, 0.6)
 """Shares of delta that are spent on the points until every number of bad masks keeps to delta."""
 _ROUNDING: Final = 1e-15
 _TOGETHER: Final = 25
-"""Answers that are counted at once; the ways to place more of them are no number."""
+"""Answers that are counted at once: the number of ways to place very many would overflow."""
 _BLOCK: Final = 8
 """Counts that are looked at together: limits rise by few from look to look."""
 
