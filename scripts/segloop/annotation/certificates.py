@@ -8,6 +8,8 @@ chosen, as long as it was chosen before the first of these answers was seen.
 
 import math
 from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -113,6 +115,12 @@ def precision_lower(known_good: int, unknown: int, asked: int, bad: int, delta: 
     return (remaining - (most_bad(unknown, asked, bad, delta) - bad)) / remaining
 
 
+@lru_cache
+def _bad_share(target: float) -> Fraction:
+    # As it is written: with millions of masks a product of floats may fall short of the whole number it ought to be.
+    return (1 - Fraction(str(target))).limit_denominator(10**9)
+
+
 def bad_limit(size: int, found: npt.ArrayLike, target: float) -> npt.NDArray[np.int64]:
     """Return the largest number of bad masks in a set with which it has the target precision once some were dropped.
 
@@ -126,8 +134,8 @@ def bad_limit(size: int, found: npt.ArrayLike, target: float) -> npt.NDArray[np.
         Bad masks that were found and dropped, x; any shape.
     """
     dropped = np.asarray(found, np.int64)
-    # The little keeps a product that ought to be a whole number from falling below it.
-    return np.asarray(np.floor((1 - target) * (size - dropped) + dropped + 1e-9), np.int64)
+    allowed = _bad_share(float(target))
+    return np.asarray(allowed.numerator * (size - dropped) // allowed.denominator + dropped, np.int64)
 
 
 def fixed_certificate(

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -190,6 +190,10 @@ def _digest(attributes: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
+_BESIDE_ATTRIBUTES: Final = {"zarr_format": 3, "node_type": "group"}
+"""What the description of a store says besides its attributes."""
+
+
 class Store:
     """A store that exists and is whole; arrays are read when they are asked for.
 
@@ -212,8 +216,12 @@ class Store:
         try:
             self._group = zarr.open_group(self.path, mode="r", zarr_format=3)
             self.attributes: dict[str, Any] = self._group.attrs.asdict()
+            beside = {key: value for key, value in read_json(self.path / "zarr.json").items() if key != "attributes"}
         except Exception as error:
             raise self._damaged(error) from None
+        # Zarr does without these where it is told the format.
+        if beside != _BESIDE_ATTRIBUTES:
+            raise self._damaged("zarr.json is not as it was written")
         self._check(kind)
 
     def _check(self, kind: str | None) -> None:

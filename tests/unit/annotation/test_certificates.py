@@ -93,6 +93,7 @@ def test_impossible_levels_are_errors(delta):
 
 
 @settings(max_examples=200, deadline=None)
+@example(32_514_160, 0, "0.8")
 @given(st.integers(0, 50_000_000), st.integers(0, 2000), st.sampled_from(["0.5", "0.8", "0.9", "0.95", "0.99", "0.7"]))
 def test_the_limit_is_exact(size, found, target):
     found = min(found, size)

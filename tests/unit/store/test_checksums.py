@@ -56,6 +56,21 @@ def test_a_flipped_bit_is_refused_when_it_is_read(store: Path, data: st.DataObje
     assert read(store) == wanted
 
 
+@pytest.mark.parametrize("bit", [0, 5])
+def test_every_byte_of_the_description_counts(store: Path, bit: int) -> None:
+    file = store / "zarr.json"
+    whole = file.read_bytes()
+    try:
+        for place in range(len(whole)):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << bit
+            file.write_bytes(damaged)
+            with pytest.raises(SegloopError, match=r"a\.zarr"):
+                read(store)
+    finally:
+        file.write_bytes(whole)
+
+
 def test_verify_names_the_array(tmp_path: Path) -> None:
     path = make(tmp_path / "a.zarr")
     Store(path).verify()
