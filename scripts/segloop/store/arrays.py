@@ -216,11 +216,11 @@ class Store:
         try:
             self._group = zarr.open_group(self.path, mode="r", zarr_format=3)
             self.attributes: dict[str, Any] = self._group.attrs.asdict()
-            beside = {key: value for key, value in read_json(self.path / "zarr.json").items() if key != "attributes"}
+            description = read_json(self.path / "zarr.json")
         except Exception as error:
             raise self._damaged(error) from None
-        # Zarr does without these where it is told the format.
-        if beside != _BESIDE_ATTRIBUTES:
+        # Zarr does without these where it is told the format. Others may add to them, as consolidated metadata does.
+        if any(description.get(key) != value for key, value in _BESIDE_ATTRIBUTES.items()):
             raise self._damaged("zarr.json is not as it was written")
         self._check(kind)
 

@@ -1,11 +1,13 @@
 """Whatever happens to a byte of a store, it is noticed."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -69,6 +71,17 @@ def test_every_byte_of_the_description_counts(store: Path, bit: int) -> None:
                 read(store)
     finally:
         file.write_bytes(whole)
+
+
+def test_metadata_that_others_consolidate_is_no_damage(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.zarr")
+    wanted = read(path)
+    with warnings.catch_warnings():
+        # Zarr says that consolidated metadata is not in the specification yet.
+        warnings.simplefilter("ignore")
+        zarr.consolidate_metadata(path)
+    assert "consolidated_metadata" in read_json(path / "zarr.json")
+    assert read(path) == wanted
 
 
 def test_verify_names_the_array(tmp_path: Path) -> None:
